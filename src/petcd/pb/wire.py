@@ -1,0 +1,126 @@
+"""The protobuf wire format below the messages: varints, tags, skipping what is unknown.
+
+Promises: whatever the bytes, a reader here returns or raises ``DecodeError``, and touches each byte at most
+once. Positions may be left past the end of the enclosing message; its decoder compares once, at its end,
+so no reader pays for a bound in the middle (an index past the whole input raises ``IndexError``, which
+the decoders turn into ``DecodeError``).
+
+Limits are those of the protobuf runtimes: a varint has at most ten bytes and 64 bits, a field number
+lies in [1, 2**29), messages and groups nest 100 deep.
+Source: protobuf encoding specification; contract/wire-v3.md section 1, general rules.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+NESTING_MAX: Final = 100
+"""Deepest nesting of messages and groups a decoder follows."""
+
+VARINTS_SMALL_MAX: Final = 2048
+"""``VARINTS`` holds the encodings of ``[0, VARINTS_SMALL_MAX)``."""
+
+VARINTS: Final = tuple(
+    bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(VARINTS_SMALL_MAX)
+)
+"""Encoded small varints; the hot writers index it directly."""
+
+_MORE: Final = tuple(bytes((n | 128,)) for n in range(128))
+"""A varint's byte that is not its last."""
+
+_UINT64_MASK: Final = (1 << 64) - 1
+
+
+class DecodeError(ValueError):
+    """Bytes that are not the message they were said to be; carries a short text."""
+
+
+def varint(n: int) -> bytes:
+    """Encode ``n``; a negative number as 64-bit two's complement (ten bytes)."""
+    if 0 <= n < 2048:
+        return VARINTS[n]
+    if n < 0:
+        n &= _UINT64_MASK
+    if n < 262144:
+        return _MORE[n & 127] + VARINTS[n >> 7]
+    if n < 33554432:
+        return _MORE[n & 127] + _MORE[n >> 7 & 127] + VARINTS[n >> 14]
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def long_varint(data: bytes, i: int) -> tuple[int, int]:
+    """Read the varint at ``i``: its unsigned 64-bit value, and the position after it.
+
+    Raises: DecodeError above ten bytes or 64 bits; IndexError where ``data`` ends first.
+    """
+    value = 0
+    shift = 0
+    while True:
+        byte = data[i]
+        i += 1
+        if byte < 128:
+            if shift == 63 and byte > 1:
+                raise DecodeError("varint overflows 64 bits")
+            return value | byte << shift, i
+        value |= (byte & 127) << shift
+        shift += 7
+        if shift > 63:
+            raise DecodeError("varint longer than ten bytes")
+
+
+def tag(number: int, wire_type: int) -> bytes:
+    """The encoded tag of a field."""
+    return varint(number << 3 | wire_type)
+
+
+def delimited(encoded_tag: bytes, body: bytes) -> bytes:
+    """A length-delimited field: tag, length, body."""
+    n = len(body)
+    return encoded_tag + (VARINTS[n] if n < 2048 else varint(n)) + body
+
+
+def skip(data: bytes, i: int, end: int, field_tag: int) -> int:
+    """Pass over the value at ``i`` of an unknown field whose tag was just read; the position after it.
+
+    Raises: DecodeError for field number 0 or out of range, a wire type that does not exist, an end of a
+    group that was not begun, groups that are not closed before ``end`` or nest too deep.
+    """
+    if field_tag < 8 or field_tag > 0xFFFFFFFF:
+        raise DecodeError("illegal field number")
+    wire_type = field_tag & 7
+    if wire_type == 2:
+        n, i = long_varint(data, i)
+        return i + n
+    if wire_type == 0:
+        return long_varint(data, i)[1]
+    if wire_type == 1:
+        return i + 8
+    if wire_type == 5:
+        return i + 4
+    if wire_type == 3:
+        return _skip_group(data, i, end, field_tag >> 3)
+    raise DecodeError("unexpected end of group" if wire_type == 4 else "illegal wire type")
+
+
+def _skip_group(data: bytes, i: int, end: int, number: int) -> int:
+    """Pass over a group's fields and its end mark. Flat, so that hostile nesting costs no stack."""
+    open_groups = [number]
+    while open_groups:
+        if i >= end:
+            raise DecodeError("group is not closed")
+        field_tag, i = long_varint(data, i)
+        if field_tag & 7 == 3 and 8 < field_tag <= 0xFFFFFFFF:
+            if len(open_groups) >= NESTING_MAX:
+                raise DecodeError("groups nest too deep")
+            open_groups.append(field_tag >> 3)
+        elif field_tag & 7 == 4:
+            if open_groups.pop() != field_tag >> 3:
+                raise DecodeError("group is closed by another's end")
+        else:
+            i = skip(data, i, end, field_tag)
+    return i
