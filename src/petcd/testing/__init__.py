@@ -1,1 +1,1 @@
-"""See docs/design.md."""
+"""Worlds to test members in; ``petcd.testing.world`` is the simulated one (docs/design.md, Tests)."""
