@@ -136,7 +136,7 @@ class MessageMeta(type):
 class Message(metaclass=MessageMeta):
     """Base of all messages. Equality compares type and fields; messages are mutable and not hashable.
 
-    A package declares an empty subclass that sets ``PACKAGE`` (and ``SYNTAX``); its messages derive from that.
+    A package declares an empty subclass that sets ``PACKAGE`` (and ``SYNTAX``); its messages derive from it.
     """
 
     PACKAGE: ClassVar[str] = ""

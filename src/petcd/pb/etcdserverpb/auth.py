@@ -13,15 +13,15 @@ from petcd.pb.message import bool_, bytes_, message, repeated, repeated_string, 
 
 
 class AuthEnableRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class AuthDisableRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class AuthStatusRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class AuthenticateRequest(Rpc):
@@ -69,11 +69,11 @@ class AuthRoleGetRequest(Rpc):
 
 
 class AuthUserListRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class AuthRoleListRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class AuthRoleDeleteRequest(Rpc):

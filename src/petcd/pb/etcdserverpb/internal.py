@@ -37,22 +37,72 @@ from petcd.pb.etcdserverpb.maintenance import AlarmRequest, DowngradeVersionTest
 from petcd.pb.message import bool_, int64, message, string, uint64
 
 
+class _Proto2(Rpc):
+    """Base of the messages of etcdserver.proto."""
+
+    PACKAGE = "etcdserverpb"
+    SYNTAX = "proto2"
+
+
+class Request(_Proto2):
+    """A v2 request, which <= 3.6 logs for members' attributes and the cluster version (section 1.2).
+
+    Its strings were never checked for UTF-8; foreign bytes are kept as lone surrogates.
+    """
+
+    ID: int = uint64(1, always=True)
+    Method: str = string(2, always=True, strict=False)
+    Path: str = string(3, always=True, strict=False)
+    Val: str = string(4, always=True, strict=False)
+    Dir: bool = bool_(5, always=True)
+    PrevValue: str = string(6, always=True, strict=False)
+    PrevIndex: int = uint64(7, always=True)
+    PrevExist: bool | None = bool_(8, oneof="_PrevExist")
+    Expiration: int = int64(9, always=True)
+    Wait: bool = bool_(10, always=True)
+    Since: int = uint64(11, always=True)
+    Recursive: bool = bool_(12, always=True)
+    Sorted: bool = bool_(13, always=True)
+    Quorum: bool = bool_(14, always=True)
+    Time: int = int64(15, always=True)
+    Stream: bool = bool_(16, always=True)
+    Refresh: bool | None = bool_(17, oneof="_Refresh")
+
+
+class Metadata(_Proto2):
+    """Data of the first record of every WAL segment."""
+
+    NodeID: int = uint64(1, always=True)
+    ClusterID: int = uint64(2, always=True)
+
+
 class RequestHeader(Rpc):
+    """Who asked: the id the answer is waited for under and, with auth on, the user and its revision."""
+
     ID: int = uint64(1)
     username: str = string(2)
     auth_revision: int = uint64(3)
 
 
 class InternalAuthenticateRequest(Rpc):
+    """A login whose token was already chosen, so that all members agree on it."""
+
     name: str = string(1)
     password: str = string(2)
     simple_token: str = string(3)
 
 
 class InternalRaftRequest(Rpc):
+    """The payload of a normal entry: a header, and exactly one of the other members.
+
+    ``v2`` went away in 3.7. It stays here because it is what tells this message from a raw ``Request``, which
+    a leader <= 3.5 also logs: a method name is never a valid ``Request``, so decoding fails.
+    """
+
     HOT = (4,)
 
     ID: int = uint64(1)
+    v2: Request | None = message(2, Request)
     range: RangeRequest | None = message(3, RangeRequest)
     put: PutRequest | None = message(4, PutRequest)
     delete_range: DeleteRangeRequest | None = message(5, DeleteRangeRequest)
@@ -99,34 +149,4 @@ class InternalRaftRequest(Rpc):
 
 
 class EmptyResponse(Rpc):
-    pass
-
-
-class _Proto2(Rpc):
-    PACKAGE = "etcdserverpb"
-    SYNTAX = "proto2"
-
-
-class Request(_Proto2):
-    ID: int = uint64(1, always=True)
-    Method: str = string(2, always=True, strict=False)
-    Path: str = string(3, always=True, strict=False)
-    Val: str = string(4, always=True, strict=False)
-    Dir: bool = bool_(5, always=True)
-    PrevValue: str = string(6, always=True, strict=False)
-    PrevIndex: int = uint64(7, always=True)
-    PrevExist: bool | None = bool_(8, oneof="_PrevExist")
-    Expiration: int = int64(9, always=True)
-    Wait: bool = bool_(10, always=True)
-    Since: int = uint64(11, always=True)
-    Recursive: bool = bool_(12, always=True)
-    Sorted: bool = bool_(13, always=True)
-    Quorum: bool = bool_(14, always=True)
-    Time: int = int64(15, always=True)
-    Stream: bool = bool_(16, always=True)
-    Refresh: bool | None = bool_(17, oneof="_Refresh")
-
-
-class Metadata(_Proto2):
-    NodeID: int = uint64(1, always=True)
-    ClusterID: int = uint64(2, always=True)
+    """Holds nothing."""

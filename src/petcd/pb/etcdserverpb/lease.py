@@ -68,7 +68,7 @@ class LeaseTimeToLiveResponse(Rpc):
 
 
 class LeaseLeasesRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class LeaseStatus(Rpc):

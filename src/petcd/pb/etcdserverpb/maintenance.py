@@ -26,7 +26,7 @@ from petcd.pb.message import (
 
 
 class HashRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class HashKVRequest(Rpc):
@@ -46,7 +46,7 @@ class HashResponse(Rpc):
 
 
 class SnapshotRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class SnapshotResponse(Rpc):
@@ -57,7 +57,7 @@ class SnapshotResponse(Rpc):
 
 
 class DefragmentRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class DefragmentResponse(Rpc):
@@ -124,7 +124,7 @@ class DowngradeVersionTestRequest(Rpc):
 
 
 class StatusRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class DowngradeInfo(Rpc):

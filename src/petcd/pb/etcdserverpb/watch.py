@@ -34,7 +34,7 @@ class WatchCancelRequest(Rpc):
 
 
 class WatchProgressRequest(Rpc):
-    pass
+    """No fields."""
 
 
 class WatchRequest(Rpc):
