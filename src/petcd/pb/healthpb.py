@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from petcd.pb.message import Message, enum, enumeration, string
+from petcd.pb.message import Message, enum, enumeration, message, repeated, string
 
 
 class _Message(Message):
@@ -28,3 +28,20 @@ class ServingStatus(IntEnum):
 
 class HealthCheckResponse(_Message):
     status: int = enum(1, ServingStatus)
+
+
+class HealthListRequest(_Message):
+    """No fields."""
+
+
+class StatusesEntry(_Message):
+    """One pair of the map ``HealthListResponse.statuses``."""
+
+    NAME = "HealthListResponse.StatusesEntry"
+
+    key: str = string(1)
+    value: HealthCheckResponse | None = message(2, HealthCheckResponse)
+
+
+class HealthListResponse(_Message):
+    statuses: list[StatusesEntry] = repeated(1, StatusesEntry)
