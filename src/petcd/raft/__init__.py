@@ -1,1 +1,140 @@
-"""See docs/design.md."""
+"""Consensus as a pure state machine: the Raft algorithm as etcd's members speak it.
+
+``node.py`` is the way in; ``ready.py`` states what the outside owes. Inside: ``raft.py`` terms, roles,
+elections; ``leader.py`` and ``follower.py`` what each role does; ``log.py`` the log and what of it is
+durable; ``progress.py`` and ``inflights.py`` one follower; ``tracker.py``, ``quorum.py``, ``confchange.py``
+the membership; ``readonly.py`` reads; ``describe.py`` one line for anything. This room imports nothing of
+petcd.
+"""
+
+from petcd.raft.confchange import (
+    ADD_LEARNER_NODE,
+    ADD_NODE,
+    REMOVE_NODE,
+    UPDATE_NODE,
+    AnyConfChange,
+    ConfChange,
+    ConfChangeSingle,
+    ConfChangeTransition,
+    ConfChangeType,
+    ConfChangeV2,
+    Configuration,
+    decode_conf_change,
+    encode_conf_change,
+)
+from petcd.raft.config import Config
+from petcd.raft.describe import (
+    describe,
+    describe_conf_state,
+    describe_entries,
+    describe_entry,
+    describe_hard_state,
+    describe_ready,
+)
+from petcd.raft.entry import (
+    ENTRY_CONF_CHANGE,
+    ENTRY_CONF_CHANGE_V2,
+    ENTRY_NORMAL,
+    ConfState,
+    Entry,
+    EntryType,
+    HardState,
+    Snapshot,
+    SnapshotMetadata,
+)
+from petcd.raft.errors import (
+    CompactedError,
+    ConfChangeError,
+    MessageError,
+    ProposalDropped,
+    RaftError,
+    StateError,
+)
+from petcd.raft.messages import (
+    MSG_APP,
+    MSG_APP_RESP,
+    MSG_HEARTBEAT,
+    MSG_HEARTBEAT_RESP,
+    MSG_PRE_VOTE,
+    MSG_PRE_VOTE_RESP,
+    MSG_PROP,
+    MSG_READ_INDEX,
+    MSG_READ_INDEX_RESP,
+    MSG_SNAP,
+    MSG_TIMEOUT_NOW,
+    MSG_TRANSFER_LEADER,
+    MSG_VOTE,
+    MSG_VOTE_RESP,
+    Message,
+    MessageType,
+)
+from petcd.raft.node import Node, ProgressStatus, Status
+from petcd.raft.progress import ProgressState
+from petcd.raft.readonly import ReadState
+from petcd.raft.ready import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, Ready, Role, SoftState
+
+__all__ = [
+    "ADD_LEARNER_NODE",
+    "ADD_NODE",
+    "CANDIDATE",
+    "ENTRY_CONF_CHANGE",
+    "ENTRY_CONF_CHANGE_V2",
+    "ENTRY_NORMAL",
+    "FOLLOWER",
+    "LEADER",
+    "MSG_APP",
+    "MSG_APP_RESP",
+    "MSG_HEARTBEAT",
+    "MSG_HEARTBEAT_RESP",
+    "MSG_PRE_VOTE",
+    "MSG_PRE_VOTE_RESP",
+    "MSG_PROP",
+    "MSG_READ_INDEX",
+    "MSG_READ_INDEX_RESP",
+    "MSG_SNAP",
+    "MSG_TIMEOUT_NOW",
+    "MSG_TRANSFER_LEADER",
+    "MSG_VOTE",
+    "MSG_VOTE_RESP",
+    "PRE_CANDIDATE",
+    "REMOVE_NODE",
+    "UPDATE_NODE",
+    "AnyConfChange",
+    "CompactedError",
+    "ConfChange",
+    "ConfChangeError",
+    "ConfChangeSingle",
+    "ConfChangeTransition",
+    "ConfChangeType",
+    "ConfChangeV2",
+    "ConfState",
+    "Config",
+    "Configuration",
+    "Entry",
+    "EntryType",
+    "HardState",
+    "Message",
+    "MessageError",
+    "MessageType",
+    "Node",
+    "ProgressState",
+    "ProgressStatus",
+    "ProposalDropped",
+    "RaftError",
+    "ReadState",
+    "Ready",
+    "Role",
+    "Snapshot",
+    "SnapshotMetadata",
+    "SoftState",
+    "StateError",
+    "Status",
+    "decode_conf_change",
+    "describe",
+    "describe_conf_state",
+    "describe_entries",
+    "describe_entry",
+    "describe_hard_state",
+    "describe_ready",
+    "encode_conf_change",
+]
