@@ -1,0 +1,85 @@
+"""The directories of one member (contract/disk.md 1), and the lock that keeps them to it.
+
+    <data-dir>/member/            0700
+      petcd.lock                  held for as long as the member runs
+      snap/petcd.mdb              the backend
+      snap/*.snap                 raft snapshots
+      wal/*.wal                   the write-ahead log, unless it has a directory of its own
+
+The lock is the operating system's and dies with the process, so a crash leaves nothing to clean up. It is
+taken before anything else is read, and refused at once, not after a wait, when somebody holds it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from petcd.logs import NULL, Logger
+from petcd.seams.disk import Disk, File
+from petcd.storage.errors import LockedError, WrittenByGoError, write_failed
+from petcd.storage.lmdb_backend import FILE_NAME, GO_FILE_NAME
+from petcd.storage.wal.reader import has_wal
+
+LOCK_NAME: Final = "petcd.lock"
+_MODE: Final = 0o700
+
+
+class DataDir:
+    """A data directory, made where it was missing, proved writable, and locked."""
+
+    def __init__(self, disk: Disk, data_dir: str, wal_dir: str = "", logger: Logger = NULL) -> None:
+        """Raises: LockedError, NotWritableError, DiskFullError, WriteFailed."""
+        self._disk = disk
+        self._logger = logger
+        self.path = data_dir
+        self.member = f"{data_dir}/member"
+        self.snap = f"{self.member}/snap"
+        self.wal = wal_dir or f"{self.member}/wal"
+        self._lock: File | None = None
+        try:
+            for directory in (data_dir, self.member, self.snap):
+                disk.mkdir(directory, mode=_MODE)
+                self._touch(directory)
+            if has_wal(disk, self.wal):
+                self._touch(self.wal)
+            lock = disk.open(f"{self.member}/{LOCK_NAME}", create=True, mode=0o600)
+        except OSError as error:
+            raise write_failed(data_dir, "use it as the data directory", error) from error
+        if not lock.try_lock():
+            lock.close()
+            raise LockedError(f"{data_dir}: the data directory is in use by another etcd process")
+        self._lock = lock
+
+    def _touch(self, directory: str) -> None:
+        path = f"{directory}/.touch"
+        file = self._disk.open(path, create=True, mode=0o600)
+        try:
+            file.pwrite(b"", 0)
+        finally:
+            file.close()
+        self._disk.remove(path)
+
+    @property
+    def backend_path(self) -> str:
+        return f"{self.snap}/{FILE_NAME}"
+
+    def has_wal(self) -> bool:
+        """Whether this member has run before; that alone decides between restart and bootstrap."""
+        return has_wal(self._disk, self.wal)
+
+    def has_backend(self) -> bool:
+        return self._disk.exists(self.backend_path)
+
+    def refuse_go_data(self) -> None:
+        """Raises: WrittenByGoError when the backend here is a bbolt file and not ours."""
+        if not self.has_backend() and self._disk.exists(f"{self.snap}/{GO_FILE_NAME}"):
+            raise WrittenByGoError(
+                f"{self.path}: this data directory was written by Go etcd; its conversion is not there yet. "
+                "Restore a snapshot of it into a new data directory."
+            )
+
+    def close(self) -> None:
+        """Give the directory up."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
