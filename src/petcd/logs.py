@@ -56,6 +56,10 @@ class Logger:
         """Record only; stopping is the caller's business."""
         self._log(Level.FATAL, message, fields)
 
+    def log(self, level: Level, message: str, fields: Mapping[str, Any]) -> None:
+        """A record whose level is not known where it is written."""
+        self._log(level, message, fields)
+
     def _log(self, level: Level, message: str, fields: Mapping[str, Any]) -> None:
         if level >= self.level:
             self._sink(level, message, {**self._fields, **fields} if self._fields else fields)

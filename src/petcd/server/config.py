@@ -11,7 +11,7 @@ generation, a twentieth of the time a member has to become ready.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from petcd.server import gotext
@@ -315,39 +315,48 @@ class Config(_Record):
         pairs = [f"{name}={url}" for name, urls in self.initial_cluster.items() for url in urls]
         return ",".join(sorted(pairs))
 
-    def local_peer_urls_problem(self) -> str:
+    def local_peer_urls_problem(self, resolve: Callable[[Url], str] = str) -> str:
         """Why the initial cluster and the advertised peer URLs do not fit; empty when they do.
 
-        Compares texts only: names are resolved by the bootstrap. Source: contract section 2.2, rows 1 to 3.
+        ``resolve`` gives the text to compare URLs by; plain names are compared as they are written.
+        Source: contract section 2.2, rows 1 to 5.
         """
         mine = self.initial_cluster.get(self.name)
         if mine is None:
             return f"couldn't find local name {gotext.quote(self.name)} in the initial cluster configuration"
         advertised = self.advertise_peer_urls
-        if tuple(sorted(mine)) == tuple(sorted(advertised)):
-            return ""
-        missing = [f"{self.name}={url}" for url in mine if url not in advertised]
+        mine_resolved = {resolve(url): url for url in mine}
+        advertised_resolved = {resolve(url): url for url in advertised}
+        missing = [url for text, url in sorted(mine_resolved.items()) if text not in advertised_resolved]
         if missing:
-            detail = _difference(mine, advertised)
             return (
-                f"--initial-cluster has {','.join(missing)} but missing from "
-                f"--initial-advertise-peer-urls={join_urls(advertised)} ({detail})"
+                f"--initial-cluster has {_pairs(self.name, missing)} but missing from "
+                f"--initial-advertise-peer-urls={join_urls(advertised)} ({_difference(advertised, mine)})"
             )
-        extra = [str(url) for url in advertised if url not in mine]
-        return (
-            f"--initial-advertise-peer-urls has {','.join(extra)} but missing from "
-            f"--initial-cluster={self.initial_cluster_text}"
-        )
+        extra = [str(url) for text, url in sorted(advertised_resolved.items()) if text not in mine_resolved]
+        if extra:
+            return (
+                f"--initial-advertise-peer-urls has {','.join(extra)} but missing from "
+                f"--initial-cluster={_pairs(self.name, advertised)}"
+            )
+        every = [url for urls in self.initial_cluster.values() for url in urls]
+        if len(set(every)) != len(every):
+            return f"initial cluster {self.initial_cluster_text} has duplicate url"
+        return ""
 
 
-def _difference(mine: tuple[Url, ...], advertised: tuple[Url, ...]) -> str:
-    if len(mine) != len(advertised):
-        return f"len({_list(mine)}) != len({_list(advertised)})"
+def _pairs(name: str, urls: Sequence[Url]) -> str:
+    return ",".join(f"{name}={url}" for url in sorted(urls))
+
+
+def _difference(advertised: Sequence[Url], mine: Sequence[Url]) -> str:
+    if len(advertised) != len(mine):
+        return f"len({_list(advertised)}) != len({_list(mine)})"
     for one, other in zip(sorted(advertised), sorted(mine), strict=True):
         if one != other:
             return f"resolved urls: {gotext.quote(str(one))} != {gotext.quote(str(other))}"
     return ""
 
 
-def _list(urls: tuple[Url, ...]) -> str:
-    return f"[{' '.join(gotext.quote(str(url)) for url in urls)}]"
+def _list(urls: Sequence[Url]) -> str:
+    return f"[{' '.join(gotext.quote(str(url)) for url in sorted(urls))}]"
