@@ -1,0 +1,36 @@
+"""Full method names of the services that etcdctl calls (contract wire-v3 section 2.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_KV = "/etcdserverpb.KV/"
+_LEASE = "/etcdserverpb.Lease/"
+_CLUSTER = "/etcdserverpb.Cluster/"
+_MAINTENANCE = "/etcdserverpb.Maintenance/"
+AUTH: Final = "/etcdserverpb.Auth/"
+
+RANGE: Final = _KV + "Range"
+RANGE_STREAM: Final = _KV + "RangeStream"
+PUT: Final = _KV + "Put"
+DELETE_RANGE: Final = _KV + "DeleteRange"
+TXN: Final = _KV + "Txn"
+COMPACT: Final = _KV + "Compact"
+WATCH: Final = "/etcdserverpb.Watch/Watch"
+LEASE_GRANT: Final = _LEASE + "LeaseGrant"
+LEASE_REVOKE: Final = _LEASE + "LeaseRevoke"
+LEASE_KEEP_ALIVE: Final = _LEASE + "LeaseKeepAlive"
+LEASE_TIME_TO_LIVE: Final = _LEASE + "LeaseTimeToLive"
+LEASE_LEASES: Final = _LEASE + "LeaseLeases"
+MEMBER_ADD: Final = _CLUSTER + "MemberAdd"
+MEMBER_REMOVE: Final = _CLUSTER + "MemberRemove"
+MEMBER_UPDATE: Final = _CLUSTER + "MemberUpdate"
+MEMBER_LIST: Final = _CLUSTER + "MemberList"
+MEMBER_PROMOTE: Final = _CLUSTER + "MemberPromote"
+ALARM: Final = _MAINTENANCE + "Alarm"
+STATUS: Final = _MAINTENANCE + "Status"
+DEFRAGMENT: Final = _MAINTENANCE + "Defragment"
+HASH_KV: Final = _MAINTENANCE + "HashKV"
+SNAPSHOT: Final = _MAINTENANCE + "Snapshot"
+MOVE_LEADER: Final = _MAINTENANCE + "MoveLeader"
+DOWNGRADE: Final = _MAINTENANCE + "Downgrade"
