@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from petcd.pb.wire import VARINTS, DecodeError, delimited, long_varint, skip, varint
+from petcd.pb.wire import MORE, VARINTS, DecodeError, delimited, long_varint, skip, varint
 
 __all__ = [
     "Header",
@@ -41,8 +41,6 @@ __all__ = [
 _FIELD_2: Final = tuple(b"\x12" + length for length in VARINTS)
 """Tag and length of a sub-message in field 2, which holds the KeyValue in responses and events."""
 
-_MORE: Final = tuple(bytes((n | 128,)) for n in range(128))
-
 _BODY_TAGS: Final = frozenset(number << 3 | 2 for number in range(3, 12))
 """One-byte tags of the requests an InternalRaftRequest can hold."""
 
@@ -62,7 +60,7 @@ def varint_id(n: int) -> bytes:
         if len(_id_heads) >= _ID_HEADS_MAX:
             _id_heads.clear()
         encoded = _id_heads[head] = varint(head)
-    return _MORE[n & 127] + _MORE[n >> 7 & 127] + _MORE[n >> 14 & 127] + encoded
+    return MORE[n & 127] + MORE[n >> 7 & 127] + MORE[n >> 14 & 127] + encoded
 
 
 def _scalar(encoded_tag: bytes, value: int) -> bytes:

@@ -25,7 +25,7 @@ VARINTS: Final = tuple(
 )
 """Encoded small varints; the hot writers index it directly."""
 
-_MORE: Final = tuple(bytes((n | 128,)) for n in range(128))
+MORE: Final = tuple(bytes((n | 128,)) for n in range(128))
 """A varint's byte that is not its last."""
 
 _UINT64_MASK: Final = (1 << 64) - 1
@@ -42,9 +42,9 @@ def varint(n: int) -> bytes:
     if n < 0:
         n &= _UINT64_MASK
     if n < 262144:
-        return _MORE[n & 127] + VARINTS[n >> 7]
+        return MORE[n & 127] + VARINTS[n >> 7]
     if n < 33554432:
-        return _MORE[n & 127] + _MORE[n >> 7 & 127] + VARINTS[n >> 14]
+        return MORE[n & 127] + MORE[n >> 7 & 127] + VARINTS[n >> 14]
     out = bytearray()
     while n > 127:
         out.append(n & 127 | 128)
