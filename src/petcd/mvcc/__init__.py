@@ -18,6 +18,7 @@ from petcd.mvcc.hashing import CompactionHashes, HashRun, KVHash, cached_hash, h
 from petcd.mvcc.restore import Restored, Restorer, restore
 from petcd.mvcc.store import NO_CHANGES, Change, Changes, Compaction, LeaseHooks, NoLeases, Store
 from petcd.mvcc.txn import apply_txn
+from petcd.mvcc.watch import Authorize, Sink, WatchHub, WatchStream
 
 __all__ = [
     "Store",
@@ -46,4 +47,8 @@ __all__ = [
     "Restored",
     "Restorer",
     "restore",
+    "WatchHub",
+    "WatchStream",
+    "Sink",
+    "Authorize",
 ]

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from petcd.pb import mvccpb
-from petcd.pb.wire import VARINTS, varint
-
-_TABLE: Final = len(VARINTS)
+from petcd.pb.splice import key_value, tombstone
+from petcd.pb.wire import VARINTS
 
 KEY_HEADS: Final = tuple(b"\x0a" + n for n in VARINTS[:512])
 """Tag and length of a key of that many bytes."""
-_VALUE_HEADS: Final = tuple(b"\x2a" + n if n != b"\0" else b"" for n in VARINTS)
-_VERSIONS: Final = tuple(b"\x20" + n for n in VARINTS)
+
+
+__all__ = ["KEY_HEADS", "KeyValue", "decode", "key_of", "key_value", "tombstone", "without_value"]
 
 
 class KeyValue(NamedTuple):
@@ -29,35 +29,6 @@ class KeyValue(NamedTuple):
     version: int
     value: bytes
     lease: int
-
-
-def tombstone(key: bytes) -> bytes:
-    """The value stored for a deletion: a KeyValue with the key only."""
-    n = len(key)
-    return (KEY_HEADS[n] if n < 512 else b"\x0a" + varint(n)) + key
-
-
-def encode(key: bytes, create: int, mod: int, version: int, value: bytes, lease: int) -> bytes:
-    """The stored form of one put; every revision number is at least 1."""
-    n = len(value)
-    kv = b"".join(
-        (
-            tombstone(key),
-            b"\x10",
-            varint(create),
-            b"\x18",
-            varint(mod),
-            _VERSIONS[version] if version < _TABLE else b"\x20" + varint(version),
-            _VALUE_HEADS[n] if n < _TABLE else b"\x2a" + varint(n),
-            value,
-        )
-    )
-    return kv + b"\x30" + varint(lease) if lease else kv
-
-
-def deleted(key: bytes, mod: int) -> bytes:
-    """The KeyValue of a DELETE event: key and the revision of the deletion (contract 4.4)."""
-    return tombstone(key) + b"\x18" + varint(mod)
 
 
 def decode(data: bytes) -> KeyValue:
@@ -136,4 +107,4 @@ def key_of(data: bytes) -> bytes:
 def without_value(data: bytes) -> bytes:
     """The record as keys_only gives it since 3.7: no value and no lease."""
     kv = decode(data)
-    return encode(kv.key, kv.create_revision, kv.mod_revision, kv.version, b"", 0)
+    return key_value(kv.key, kv.create_revision, kv.mod_revision, kv.version, b"", 0)

@@ -15,6 +15,7 @@ from petcd.mvcc import keyvalue
 from petcd.mvcc.index import mod_of
 from petcd.mvcc.keyvalue import KeyValue
 from petcd.mvcc.revision import PLAIN_BYTES
+from petcd.pb.splice import range_response
 from petcd.pb.wire import VARINTS, varint
 from petcd.storage.schema import KEY
 
@@ -74,7 +75,7 @@ def range_body(store: Store, request: RangeRequest) -> bytes:
         n = len(kv)
         return (_KV_HEADS[n] if n < _TABLE else b"\x12" + varint(n)) + kv + _ONE
     revisions, count = _collect(store, request, below, request.limit)
-    return _splice(_fetch(store, revisions), len(revisions) < count, count)
+    return range_response(_fetch(store, revisions), len(revisions) < count, count)
 
 
 def _collect(store: Store, request: RangeRequest, below: bytes | None, limit: int) -> tuple[list[bytes], int]:
@@ -100,24 +101,10 @@ def _fetch(store: Store, revisions: list[bytes]) -> list[bytes]:
     return found
 
 
-def _splice(kvs: Iterable[bytes], more: bool, count: int) -> bytes:
-    parts: list[bytes] = []
-    append = parts.append
-    for kv in kvs:
-        n = len(kv)
-        append(_KV_HEADS[n] if n < _TABLE else b"\x12" + varint(n))
-        append(kv)
-    if more:
-        append(b"\x18\x01")
-    if count:
-        append(b"\x20" + varint(count))
-    return b"".join(parts)
-
-
 def _general(store: Store, request: RangeRequest, below: bytes | None) -> bytes:
     """Every option. Order NONE with another target than the key limits in key order first and then sorts."""
     if request.count_only:
-        return _splice((), False, _count(store, request, below))
+        return range_response((), False, _count(store, request, below))
     order = request.sort_order
     target = request.sort_target
     filtered = bool(
@@ -141,7 +128,7 @@ def _general(store: Store, request: RangeRequest, below: bytes | None) -> bytes:
         stored: Iterable[bytes] = _fetch(store, revisions)
         if request.keys_only:
             stored = map(keyvalue.without_value, stored)
-        return _splice(stored, more, count)
+        return range_response(stored, more, count)
     raw = _fetch(store, revisions)
     rows = list(zip(map(keyvalue.decode, raw), raw, strict=True))
     if filtered:
@@ -153,12 +140,12 @@ def _general(store: Store, request: RangeRequest, below: bytes | None) -> bytes:
     if more:
         del rows[limit:]
     if not request.keys_only:
-        return _splice(map(itemgetter(1), rows), more, count)
+        return range_response(map(itemgetter(1), rows), more, count)
     # keys_only is served from the index, which knows no lease, unless the value was read for the sort.
     keep_lease = target == TARGET_VALUE
-    return _splice(
+    return range_response(
         (
-            keyvalue.encode(
+            keyvalue.key_value(
                 kv.key, kv.create_revision, kv.mod_revision, kv.version, b"", kv.lease if keep_lease else 0
             )
             for kv, _ in rows

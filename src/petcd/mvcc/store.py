@@ -41,7 +41,7 @@ class Change(NamedTuple):
     rev: bytes
     """The revision key; a tombstone's for a deletion."""
     kv: bytes
-    """The KeyValue of the event: what was stored, or key and mod_revision for a deletion."""
+    """What was stored: the KeyValue, or the tombstone with the key only."""
     prev: bytes | None
     """The revision key of the put it replaced, None if the key did not live."""
 
@@ -337,9 +337,9 @@ class Store:
             ki.mod = rev
             ki.create = 0
             ki.version = 0
-            pending[rev] = keyvalue.tombstone(key)
+            kv = pending[rev] = keyvalue.tombstone(key)
             if watched:
-                self._changes.append(Change(key, rev, keyvalue.deleted(key, main), prev))
+                self._changes.append(Change(key, rev, kv, prev))
             if leased:
                 lease = leased.pop(key, 0)
                 if lease:
