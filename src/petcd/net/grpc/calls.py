@@ -12,7 +12,7 @@ than by its own ``close``. Within the others it may raise ``EtcdError`` to end t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from petcd.errors import Code, EtcdError
 from petcd.net.grpc.messages import GrpcFault, MessageReader
@@ -52,22 +52,35 @@ def ending_frame(sid: int, block: bytes) -> bytes:
     return frames.frame(frames.HEADERS, _HEADERS_ENDING, sid, block)
 
 
-class StreamHandler:
-    """What a streaming method hears of one stream. Subclass and override."""
+class StreamHandler(Protocol):
+    """What a streaming method hears of one stream; a subclass overrides what it cares for."""
 
     __slots__ = ()
 
     def on_message(self, message: bytes) -> None:
         """One message of the client."""
+        return
 
     def on_half_close(self) -> None:
         """The client will send no more. It still reads; ``close`` when all is said."""
+        return
 
     def on_cancel(self) -> None:
         """The stream is over (reset, deadline, lost connection, our refusal): nothing sent will arrive."""
+        return
 
     def on_writable(self) -> None:
         """``pending_bytes`` has fallen to the low mark after ``send`` had to hold bytes back."""
+        return
+
+
+class _Deaf(StreamHandler):
+    """Until the method has returned its own."""
+
+    __slots__ = ()
+
+
+_DEAF: Final = _Deaf()
 
 
 class Call(Http2Stream):
@@ -77,6 +90,7 @@ class Call(Http2Stream):
 
     remote_closed = True
     receive_left = 0
+    partial_bytes = 0
 
     def __init__(self, conn: GrpcServerConnection, sid: int, head: RequestHead) -> None:
         self.conn = conn
@@ -94,6 +108,7 @@ class Call(Http2Stream):
             return
         if self.deadline:
             conn.deadlines.discard(self)
+        self.head.stats.ok += 1
         size = len(message) + 5
         # reply_max: what one frame may hold, and the initial window; 0 while the socket is full.
         if size <= conn.reply_max and size <= conn.send_window:
@@ -121,6 +136,7 @@ class Call(Http2Stream):
             return
         if self.deadline:
             conn.deadlines.discard(self)
+        self.head.stats.count_end(code)
         conn.put(ending_frame(sid, refusal_block(code, text)))
         conn.credits.pop(sid, None)
         conn.on_local_end(sid)
@@ -149,19 +165,21 @@ class Call(Http2Stream):
     # ---- from the connection
 
     def on_reset(self, code: int) -> None:
+        self.end(Code.CANCELLED)
+
+    def end(self, code: int) -> None:
+        """Nobody waits for the answer any more, for this reason."""
         self.cancelled = True
+        self.head.stats.count_end(code)
         if self.deadline:
             self.conn.deadlines.discard(self)
 
     def expire(self) -> None:
-        if not self.cancelled:
-            self.deadline = 0.0
-            self.cancelled = True
-            conn, sid = self.conn, self.sid
-            stream = conn.streams.get(sid)
-            if stream is not None:
-                stream.on_reset(frames.CANCEL)
-                conn.refuse(sid, Code.DEADLINE_EXCEEDED, DEADLINE_TEXT)
+        stream = self.conn.streams.get(self.sid)
+        if stream is not None:
+            self.conn.partial -= stream.partial_bytes
+            self.end(Code.DEADLINE_EXCEEDED)
+            self.conn.refuse(self.sid, Code.DEADLINE_EXCEEDED, DEADLINE_TEXT)
 
 
 class Receiving(Http2Stream):
@@ -191,16 +209,20 @@ class Receiving(Http2Stream):
             if self.message is None:
                 raise GrpcFault(Code.INTERNAL, NO_MESSAGE_TEXT)
         except GrpcFault as fault:
-            self.on_reset(frames.CANCEL)
+            conn.partial -= reader.partial_bytes
+            call.end(fault.code)
             conn.refuse(sid, fault.code, fault.text)
             return
         conn.streams[sid] = call
         conn.dispatch(call, self.message)
 
     def on_reset(self, code: int) -> None:
-        call = self.call
-        call.conn.partial -= self.reader.partial_bytes
-        call.on_reset(code)
+        self.call.conn.partial -= self.reader.partial_bytes
+        self.call.end(Code.CANCELLED)
+
+    @property
+    def partial_bytes(self) -> int:
+        return self.reader.partial_bytes
 
 
 class Stream(Http2Stream):
@@ -210,6 +232,7 @@ class Stream(Http2Stream):
     __slots__ = (
         "_headers_sent",
         "_held_back",
+        "_stats",
         "cancelled",
         "closed",
         "conn",
@@ -240,15 +263,17 @@ class Stream(Http2Stream):
         self.cancelled = False
         self.closed = False
         """Ended by either side; nothing more can be sent."""
-        self.handler: StreamHandler = StreamHandler()
+        self.handler: StreamHandler = _DEAF
         self._headers_sent = False
         self._held_back = False
+        self._stats = head.stats
 
     def send(self, message: bytes) -> None:
         """Send one message, or keep it until the client's window opens. Does nothing once ``closed``."""
         if self.closed:
             return
         conn, sid = self.conn, self.sid
+        self._stats.count_sent()
         if not self._headers_sent:
             self._headers_sent = True
             conn.put(HEAD_FRAME.pack(RESPONSE_HEAD, sid, RESPONSE_BLOCK))
@@ -287,6 +312,7 @@ class Stream(Http2Stream):
             return
         self.closed = True
         self._release()
+        self._stats.count_end(code)
         conn, sid = self.conn, self.sid
         if not self._headers_sent:
             conn.put(ending_frame(sid, refusal_block(code, text)))
@@ -352,6 +378,7 @@ class Stream(Http2Stream):
         except GrpcFault as fault:
             self.end(fault.code, fault.text)
             return
+        self._stats.count_received(len(messages))
         for message in messages:
             self._tell(self.handler.on_message, message)
             if self.closed:
@@ -364,6 +391,7 @@ class Stream(Http2Stream):
             self.closed = True
             self.cancelled = True
             self._release()
+            self._stats.count_end(Code.CANCELLED)
             self._tell(self.handler.on_cancel)
 
     def on_window(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from petcd.errors import Code
 from petcd.net.grpc.messages import decompressor_text, go_quote
+from petcd.net.grpc.stats import MethodStats
 from petcd.net.grpc.status import parse_timeout, refusal_block
 from petcd.net.http2.headers import Field
 
@@ -32,7 +33,7 @@ class Method:
     the stream's messages.
     """
 
-    __slots__ = ("path", "stream", "unary")
+    __slots__ = ("path", "stats", "stream", "unary")
 
     def __init__(
         self, path: bytes, unary: UnaryHandler | None = None, stream: StreamOpener | None = None
@@ -42,6 +43,7 @@ class Method:
         self.path = path
         self.unary = unary
         self.stream = stream
+        self.stats = MethodStats(unary is not None)
 
 
 class Router:
@@ -77,6 +79,10 @@ class Router:
         return f"unknown service {_text(service)}"
 
 
+_NO_STATS: Final = MethodStats(True)
+"""Where calls without a method are counted, for nobody to read."""
+
+
 class RequestHead:
     """The decoded fields of a request and the judgement on them.
 
@@ -92,7 +98,9 @@ class RequestHead:
         "malformed",
         "method",
         "path",
+        "plain",
         "refusal",
+        "stats",
         "timeout_seconds",
         "unary",
     )
@@ -108,12 +116,17 @@ class RequestHead:
         self.http = False
         self.timeout_seconds: float | None = None
         self.encoding: bytes | None = None
+        self.plain = True
+        """No header but those of HTTP/2 and gRPC themselves: no token, no wish of the caller's."""
+        self.stats = _NO_STATS
         self._metadata: dict[bytes, list[bytes]] | None = None
 
     def metadata(self, name: bytes) -> bytes | None:
         """The first value; names are lower case, ``-bin`` values are decoded."""
         values = self.metadata_all(name)
         return values[0] if values else None
+
+    get = metadata
 
     def metadata_all(self, name: bytes) -> list[bytes]:
         table = self._metadata
@@ -145,6 +158,7 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _CONNECTION_FIELDS: Final = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
+_PLAIN: Final = frozenset((b"user-agent", b"grpc-accept-encoding", b"accept-encoding", b"content-length"))
 _UPPER: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NAME_FORBIDDEN: Final = _UPPER | frozenset(range(0x21)) | frozenset(range(0x7F, 0x100)) | frozenset(b":")
 
@@ -183,6 +197,8 @@ def read_head(fields: list[Field], router: Router, list_bytes_max: int, http: bo
             head.encoding = value
         elif name == b"host":
             hosts += 1
+        elif name not in _PLAIN:
+            head.plain = False
     path = pseudo.get(b":path")
     if not path or b":method" not in pseudo or b":scheme" not in pseudo:
         head.malformed = True
@@ -235,6 +251,7 @@ def _judge(
         head.refusal = refusal_block(Code.UNIMPLEMENTED, router.refusal(head.path))
         return
     head.method = method
+    head.stats = method.stats
     if head.encoding is not None and head.encoding != b"identity":
         head.refusal = refusal_block(Code.UNIMPLEMENTED, decompressor_text(head.encoding))
 

@@ -175,6 +175,7 @@ class GrpcServerConnection(Http2Connection):
                         self.last_sid = sid
                         self.receive_left -= message_size + 5
                         streams[sid] = call = Call(self, sid, head)
+                        head.stats.started += 1
                         pos = stop
                         try:
                             head.unary(call, data[end + 14 : stop])
@@ -250,6 +251,7 @@ class GrpcServerConnection(Http2Connection):
         method = head.method
         if method is None:
             raise ProtocolFault(frames.INTERNAL_ERROR, "a request without method or refusal")
+        head.stats.started += 1
         limits = self.limits
         reader = MessageReader(limits.message_bytes_max, head.encoding)
         deadline = self.now() + head.timeout_seconds if head.timeout_seconds is not None else 0.0

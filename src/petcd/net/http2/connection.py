@@ -43,6 +43,8 @@ class Http2Stream:
 
     remote_closed: bool
     receive_left: int
+    holding = False
+    """Do not open the window again by itself; ``grant`` will."""
 
     def on_data(self, data: bytes, start: int, end: int, end_stream: bool) -> None:
         """Bytes ``[start, end)`` of ``data``; ``remote_closed`` is already set when ``end_stream``."""
@@ -252,7 +254,7 @@ class Http2Connection:
         length = end - start
         self.receive_left -= length
         start, end = _unpad(flags, data, start, end)
-        stream = self.streams.get(sid)
+        stream: Any = self.streams.get(sid)
         end_stream = bool(flags & frames.END_STREAM)
         if start == end and not end_stream:
             self.spend_idle_frame()
@@ -274,11 +276,18 @@ class Http2Connection:
         stream.receive_left = left
         if end_stream:
             stream.remote_closed = True
-        elif left < self.limits.stream_window_bytes >> 1:
-            increment = self.limits.stream_window_bytes - left
+            stream.on_data(data, start, end, True)
+            return
+        stream.on_data(data, start, end, False)
+        if left < self.limits.stream_window_bytes >> 1 and not stream.holding:
+            self.grant(sid, stream)
+
+    def grant(self, sid: int, stream: Any) -> None:
+        """Open the peer's window on this stream again."""
+        increment = self.limits.stream_window_bytes - stream.receive_left
+        if increment > 0 and not stream.remote_closed and sid in self.streams:
             stream.receive_left += increment
             self.put(frames.window_update(sid, increment))
-        stream.on_data(data, start, end, end_stream)
 
     def _headers(self, flags: int, sid: int, data: bytes, start: int, end: int) -> None:
         if sid == 0:
@@ -503,6 +512,17 @@ class Http2Connection:
         if not self.out:
             self.wake(self)
         self.out.append(part)
+
+    def put_headers(self, sid: int, block: bytes, flags: int) -> None:
+        """A header block in one frame, or in CONTINUATION frames where it is too long (6.10)."""
+        most = self.peer_frame_max
+        if len(block) <= most:
+            self.put(FRAME.pack(len(block) << 8 | frames.HEADERS, flags | frames.END_HEADERS, sid) + block)
+            return
+        self.put(frames.frame(frames.HEADERS, flags, sid, block[:most]))
+        for start in range(most, len(block), most):
+            last = frames.END_HEADERS if start + most >= len(block) else 0
+            self.put(frames.frame(frames.CONTINUATION, last, sid, block[start : start + most]))
 
     def take(self) -> bytes:
         """All that is to be sent, once."""

@@ -1,0 +1,763 @@
+"""The client's side of one gRPC connection, on asyncio: the same HTTP/2 machine in its other role.
+
+    conn = await ClientConnection.connect(Address("127.0.0.1", 2379))
+    answer = await conn.unary(b"/etcdserverpb.KV/Range", request.encode(), timeout=5.0)
+    stream = conn.stream(b"/etcdserverpb.Watch/Watch")
+    stream.send(create.encode())
+    async for message in stream: ...
+
+A call ends in one of three ways: its answer; ``petcd.errors.EtcdError`` with the status the server gave; or
+``TransportFailure`` (an ``EtcdError`` with code UNAVAILABLE, or DEADLINE_EXCEEDED), when the server did not
+say. ``sent`` on it says whether the server may have acted on the call: where it is False, trying again
+elsewhere is safe whatever the call does.
+
+There is one future per unary call and no task; what several calls send in one iteration of the loop leaves
+in one write. Nothing here needs more than ``hpack`` and the standard library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from petcd.errors import Code, EtcdError, StatusError, from_wire
+from petcd.net.deadlines import TICK_SECONDS, Deadlines
+from petcd.net.grpc.messages import GrpcFault, MessageReader
+from petcd.net.grpc.status import HTTP_TO_CODE, MESSAGE_FRAME, MESSAGE_PREFIX, decode_text, format_timeout
+from petcd.net.http2 import frames
+from petcd.net.http2.connection import Http2Connection, Http2Stream
+from petcd.net.http2.frames import FRAME, PREFACE, ProtocolFault
+from petcd.net.http2.headers import Field, HeaderDecoder, HeaderEncoder, literal
+from petcd.net.http2.limits import Limits
+from petcd.seams.net import Address
+
+if TYPE_CHECKING:
+    import ssl
+
+Metadata = Sequence[tuple[bytes, bytes]]
+
+CLIENT_LIMITS: Final = Limits(
+    message_bytes_max=(1 << 31) - 1,
+    stream_window_bytes=4 << 20,
+    connection_window_bytes=16 << 20,
+    keepalive_interval_seconds=0.0,
+    resets_burst=1e9,
+    idle_frames_burst=1e6,
+    settings_burst=1e4,
+)
+"""A client trusts its server more than the other way round, and takes answers of any size."""
+
+_SENSITIVE: Final = frozenset((b"token", b"authorization"))
+_KEEPALIVE_ROUND: Final = 4
+_HELD_BYTES_MAX: Final = 4 << 20
+USER_AGENT: Final = b"petcd"
+
+
+class TransportFailure(StatusError):
+    """A call without an answer of the server. ``sent``: bytes of it left and the server may have acted on
+    it."""
+
+    def __init__(self, code: Code, text: str, *, sent: bool) -> None:
+        super().__init__(code, text)
+        self.sent = sent
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (int(self.code), str(self.text), self.sent)
+
+
+def _rebuild(code: int, text: str, sent: bool) -> TransportFailure:
+    return TransportFailure(Code(code), text, sent=sent)
+
+
+class ResponseHead:
+    """A decoded header block of the server: a response's head, or trailers, or both at once."""
+
+    __slots__ = ("content_type", "fields", "grpc_message", "grpc_status", "http_status")
+
+    def __init__(self, fields: list[Field]) -> None:
+        self.fields = fields
+        self.http_status = 0
+        self.grpc_status: int | None = None
+        self.grpc_message = ""
+        self.content_type = b""
+        for name, value in fields:
+            if name == b":status":
+                self.http_status = int(value) if value.isdigit() and len(value) == 3 else -1
+            elif name == b"grpc-status":
+                self.grpc_status = int(value) if value.isdigit() and len(value) < 4 else int(Code.UNKNOWN)
+            elif name == b"grpc-message":
+                self.grpc_message = decode_text(value)
+            elif name == b"content-type":
+                self.content_type = value
+
+
+class _ClientCall(Http2Stream):
+    """What both kinds of calls share: how the server's frames become messages and an end."""
+
+    __slots__ = (
+        "conn",
+        "deadline",
+        "headers",
+        "reader",
+        "receive_left",
+        "remote_closed",
+        "sent",
+        "sid",
+        "start",
+    )
+
+    def __init__(self, conn: ClientConnection) -> None:
+        self.conn = conn
+        self.sid = 0
+        """0 until it may be sent (the server bounds the streams of a connection)."""
+        self.reader = MessageReader(conn.machine.limits.message_bytes_max)
+        self.receive_left = conn.machine.limits.stream_window_bytes
+        self.remote_closed = False
+        self.headers: list[Field] | None = None
+        """The response's header fields, once they came."""
+        self.deadline = 0.0
+        self.sent = False
+        self.start: Callable[[], None] | None = None
+
+    def on_head(self, head: ResponseHead, end_stream: bool) -> None:
+        if self.headers is None:
+            if 100 <= head.http_status < 200 and not end_stream:
+                return
+            self.headers = head.fields
+            if head.http_status != 200 and head.grpc_status is None:
+                self.finish(
+                    TransportFailure(
+                        HTTP_TO_CODE.get(head.http_status, Code.UNKNOWN),
+                        f"unexpected HTTP status code received from server: {head.http_status}",
+                        sent=True,
+                    )
+                )
+                return
+            if not head.content_type.startswith(b"application/grpc") and head.grpc_status is None:
+                text = f"unexpected content type {head.content_type.decode('latin-1')!r}"
+                self.finish(TransportFailure(Code.UNKNOWN, text, sent=True))
+                return
+        if not end_stream:
+            return
+        if head.grpc_status is None:
+            text = "server closed the stream without sending trailers"
+            self.finish(TransportFailure(Code.INTERNAL, text, sent=True))
+        elif head.grpc_status == 0:
+            self.finish(None)
+        else:
+            self.finish(from_wire(head.grpc_status, head.grpc_message))
+
+    def on_data(self, data: bytes, start: int, end: int, end_stream: bool) -> None:
+        try:
+            for message in self.reader.feed(data, start, end):
+                self.on_message(message)
+        except GrpcFault as fault:
+            self.finish(StatusError(fault.code, fault.text))
+            return
+        if end_stream:
+            text = "server closed the stream without sending trailers"
+            self.finish(TransportFailure(Code.INTERNAL, text, sent=True))
+
+    def on_reset(self, code: int) -> None:
+        self.finish(
+            TransportFailure(
+                _RESET_CODES.get(code, Code.INTERNAL),
+                f"stream terminated by RST_STREAM with error code: {frames.error_name(code)}",
+                sent=self.sent and code != frames.REFUSED_STREAM,
+            )
+        )
+
+    def expire(self) -> None:
+        self.deadline = 0.0
+        self.finish(TransportFailure(Code.DEADLINE_EXCEEDED, "context deadline exceeded", sent=self.sent))
+
+    def on_message(self, message: bytes) -> None:
+        """One message of the server."""
+        raise NotImplementedError
+
+    def finish(self, error: EtcdError | None) -> None:
+        """The call is over; None means status OK."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Forget it; tell the server when it does not know that it is over."""
+        self.conn.drop(self)
+
+
+_RESET_CODES: Final = {
+    frames.NO_ERROR: Code.INTERNAL,
+    frames.REFUSED_STREAM: Code.UNAVAILABLE,
+    frames.CANCEL: Code.CANCELLED,
+    frames.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
+    frames.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
+}
+
+
+class _UnaryCall(_ClientCall):
+    __slots__ = ("future", "message")
+
+    def __init__(self, conn: ClientConnection, future: asyncio.Future[bytes]) -> None:
+        super().__init__(conn)
+        self.future = future
+        self.message: bytes | None = None
+
+    def on_message(self, message: bytes) -> None:
+        if self.message is not None:
+            raise GrpcFault(Code.INTERNAL, "the server sent more than one answer")
+        self.message = message
+
+    def finish(self, error: EtcdError | None) -> None:
+        self.drop()
+        future = self.future
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        elif self.message is None:
+            future.set_exception(StatusError(Code.INTERNAL, "the server sent no answer"))
+        else:
+            future.set_result(self.message)
+
+
+class ClientStream(_ClientCall):
+    """One streaming call. ``send`` buffers beyond the server's window; ``recv`` gives the messages in order.
+
+    Messages that nobody receives hold the server back once they are 4 MiB.
+    """
+
+    __slots__ = ("_ended", "_error", "_half_closed", "_messages", "_waiter", "_waiting_bytes", "holding")
+
+    def __init__(self, conn: ClientConnection) -> None:
+        super().__init__(conn)
+        self._messages: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._error: EtcdError | None = None
+        self._half_closed = False
+        self.holding = False
+
+    @property
+    def ended(self) -> bool:
+        """No more messages will come; those that came may still be received."""
+        return self._ended
+
+    def send(self, message: bytes) -> None:
+        """Raises the stream's error when it is over (TransportFailure if it ended well)."""
+        self._check_open()
+        self.conn.send(self, message, last=False)
+
+    def half_close(self) -> None:
+        """Say that no more will be sent; answers still come."""
+        if not self._half_closed and not self._ended:
+            self._half_closed = True
+            self.conn.send(self, None, last=True)
+
+    async def recv(self) -> bytes | None:
+        """The next message, or None after the last. Raises the error the stream ended with."""
+        while not self._messages:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return None
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            await waiter
+        message = self._messages.popleft()
+        self._waiting_bytes -= len(message)
+        if self.holding and self._waiting_bytes <= _HELD_BYTES_MAX >> 1:
+            self.holding = False
+            self.conn.machine.grant(self.sid, self)
+        return message
+
+    def __aiter__(self) -> ClientStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self.recv()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    def cancel(self) -> None:
+        """End the call at once, on both sides."""
+        self.finish(TransportFailure(Code.CANCELLED, "context canceled", sent=self.sent))
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise self._error or TransportFailure(Code.UNAVAILABLE, "the stream has ended", sent=False)
+        if self._half_closed:
+            raise TransportFailure(Code.INTERNAL, "send after half_close", sent=False)
+
+    def on_message(self, message: bytes) -> None:
+        self._messages.append(message)
+        self._waiting_bytes += len(message)
+        if self._waiting_bytes > _HELD_BYTES_MAX:
+            self.holding = True
+        self._wake()
+
+    def finish(self, error: EtcdError | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._error = error
+        self.drop()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class ClientMachine(Http2Connection):
+    """The client's role of the HTTP/2 machine."""
+
+    __slots__ = ("conn", "decoder", "encoder")
+
+    client = True
+
+    def __init__(
+        self, limits: Limits, now: Callable[[], float], wake: Callable[[Any], object], conn: ClientConnection
+    ) -> None:
+        super().__init__(limits, now, wake)
+        self.last_sid = -1
+        self.conn = conn
+        self.decoder: HeaderDecoder[ResponseHead] = HeaderDecoder(limits.header_list_bytes_max * 4)
+        self.encoder = HeaderEncoder()
+
+    def start(self) -> None:
+        limits = self.limits
+        self.put(
+            PREFACE
+            + frames.settings(
+                (frames.SETTINGS_ENABLE_PUSH, 0),
+                (frames.SETTINGS_INITIAL_WINDOW_SIZE, limits.stream_window_bytes),
+                (frames.SETTINGS_MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
+            )
+            + frames.window_update(0, limits.connection_window_bytes - frames.WINDOW_DEFAULT)
+        )
+
+    def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
+        head = self.decoder.blocks.get(block)
+        if head is None:
+            head = ResponseHead(self.decoder.decode(block))
+            self.decoder.remember(block, head)
+        stream = self.streams.get(sid)
+        if stream is None:
+            if self.is_idle(sid):
+                raise ProtocolFault(frames.PROTOCOL_ERROR, "HEADERS on an idle stream")
+            if end_stream:
+                self._detached.pop(sid, None)
+            return
+        if end_stream:
+            stream.remote_closed = True
+        stream.on_head(head, end_stream)
+
+    def on_settings(self, first: bool) -> None:
+        if first:
+            self.conn.established()
+        self.conn.start_waiting()
+
+    def on_table_size(self, table_bytes_max: int) -> None:
+        self.encoder.resize(table_bytes_max)
+
+    def on_failed(self, code: int, text: str) -> None:
+        self.conn.lose(f"{frames.error_name(code)}: {text}")
+
+    def on_goaway(self, last_sid: int, code: int, text: bytes) -> None:
+        self.conn.going_away(last_sid, code, text)
+
+
+class ClientConnection:
+    """One connection to one server; an ``asyncio`` protocol. Make it with ``connect``."""
+
+    def __init__(
+        self,
+        *,
+        authority: str = "localhost",
+        secure: bool = False,
+        limits: Limits = CLIENT_LIMITS,
+        user_agent: bytes = USER_AGENT,
+        keepalive_seconds: float = 0.0,
+        keepalive_timeout_seconds: float = 20.0,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._loop = loop if loop is not None else asyncio.get_running_loop()
+        self._authority = authority.encode()
+        self._scheme = b"https" if secure else b"http"
+        self._user_agent = user_agent
+        self._keepalive = keepalive_seconds
+        self._keepalive_timeout = keepalive_timeout_seconds
+        self._transport: Any = None
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._waiting: deque[_ClientCall] = deque()
+        self._deadlines = Deadlines()
+        self._deadlines.on_first = self._arm_deadlines
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._keepalive_timer: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        self._pinged_at = 0.0
+        self._failure: str | None = None
+        self.closed = False
+        """No call can be made and none is under way."""
+        self.draining = False
+        """The server wants no new calls here (or the stream ids are used up); those under way go on."""
+        self.on_closed: Callable[[], object] | None = None
+        """Told once when the connection has become useless: closed, or draining."""
+        self.machine = ClientMachine(limits, self._loop.time, self._wake, self)
+
+    @classmethod
+    async def connect(
+        cls,
+        address: Address,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        authority: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the name every client uses
+        net: Any = None,
+        **options: Any,
+    ) -> ClientConnection:
+        """Connect and wait for the server's SETTINGS. ``net`` is a Net seam; the loop's own by default.
+
+        Raises TransportFailure (``sent`` False) when nobody answers, or not in HTTP/2, or not within
+        ``timeout``.
+        """
+        host = server_hostname or address.host
+        if authority is None:
+            authority = "localhost" if address.port < 0 else f"{host}:{address.port}"
+        conn = cls(authority=authority, secure=tls is not None, **options)
+        try:
+            async with asyncio.timeout(timeout):
+                await conn._open(address, tls, server_hostname, net)
+                await conn._ready
+        except TimeoutError:
+            conn.close()
+            text = 'connection error: desc = "transport: timed out while connecting"'
+            raise TransportFailure(Code.UNAVAILABLE, text, sent=False) from None
+        except OSError as error:
+            conn.close()
+            text = f'connection error: desc = "transport: Error while dialing: {error}"'
+            raise TransportFailure(Code.UNAVAILABLE, text, sent=False) from error
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    async def _open(
+        self, address: Address, tls: ssl.SSLContext | None, server_hostname: str | None, net: Any
+    ) -> None:
+        if net is not None:
+            await net.connect(address, lambda: self, tls=tls, server_hostname=server_hostname)
+            return
+        name = (server_hostname or address.host or "localhost") if tls is not None else None
+        make: Any = lambda: self  # noqa: E731 - asyncio wants a factory
+        if address.port < 0:
+            await self._loop.create_unix_connection(make, address.host, ssl=tls, server_hostname=name)
+        else:
+            await self._loop.create_connection(
+                make, address.host, address.port, ssl=tls, server_hostname=name
+            )
+
+    # ---- calls
+
+    @property
+    def usable(self) -> bool:
+        """New calls can be made."""
+        return not self.closed and not self.draining
+
+    @property
+    def active_count(self) -> int:
+        """Calls under way or waiting to start."""
+        return len(self.machine.streams) + len(self._waiting)
+
+    async def unary(
+        self,
+        path: bytes,
+        message: bytes,
+        *,
+        metadata: Metadata = (),
+        timeout: float | None = None,  # noqa: ASYNC109 - the server is told it, it is not only a wait
+    ) -> bytes:
+        """One call, one answer. Cancelling the task cancels the call. Raises EtcdError (see the head)."""
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        call = _UnaryCall(self, future)
+        self._begin(call, path, message, metadata, timeout)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.drop(call)
+            raise
+
+    def stream(self, path: bytes, *, metadata: Metadata = (), timeout: float | None = None) -> ClientStream:
+        """Open a streaming call. A connection that is no longer usable shows in the first ``recv`` or
+        ``send``."""
+        stream = ClientStream(self)
+        try:
+            self._begin(stream, path, None, metadata, timeout)
+        except TransportFailure as failure:
+            stream.finish(failure)
+        return stream
+
+    def _begin(
+        self, call: _ClientCall, path: bytes, message: bytes | None, metadata: Metadata, timeout: float | None
+    ) -> None:
+        if self.closed or self.draining:
+            raise TransportFailure(Code.UNAVAILABLE, self._failure or "the connection is closing", sent=False)
+        if timeout is not None:
+            if timeout <= 0.0:
+                raise TransportFailure(Code.DEADLINE_EXCEEDED, "context deadline exceeded", sent=False)
+            call.deadline = self._loop.time() + timeout
+            self._deadlines.add(call)
+        machine = self.machine
+        if len(machine.streams) >= machine.peer_streams_max or self._waiting:
+            call.start = lambda: self._start(call, path, message, metadata)
+            self._waiting.append(call)
+            return
+        self._start(call, path, message, metadata)
+
+    def _start(self, call: _ClientCall, path: bytes, message: bytes | None, metadata: Metadata) -> None:
+        machine = self.machine
+        sid = machine.last_sid + 2
+        machine.last_sid = call.sid = sid
+        if sid >= frames.STREAM_ID_MAX - 2:
+            self._useless(draining=True)
+        call.sent = True
+        block = machine.encoder.encode(
+            (path, metadata if metadata == () else tuple(metadata)), _Fields(self, path, metadata)
+        )
+        if call.deadline:
+            left = call.deadline - self._loop.time()
+            block += literal(b"grpc-timeout", format_timeout(left))
+        machine.streams[sid] = call
+        if message is None:
+            machine.put_headers(sid, block, 0)
+            return
+        size = len(message) + 5
+        if (
+            size <= machine.send_window
+            and size <= machine.initial_window
+            and size <= machine.peer_frame_max
+            and len(block) <= machine.peer_frame_max
+            and not machine.paused
+        ):
+            machine.send_window -= size
+            if not machine.out:
+                self._wake(machine)
+            machine.out += (
+                FRAME.pack(len(block) << 8 | frames.HEADERS, frames.END_HEADERS, sid) + block,
+                MESSAGE_FRAME.pack(size << 8, frames.END_STREAM, sid, 0, size - 5),
+                message,
+            )
+            return
+        machine.put_headers(sid, block, 0)
+        machine.queue(sid, MESSAGE_PREFIX.pack(0, size - 5) + message, b"", None)
+
+    def send(self, stream: ClientStream, message: bytes | None, *, last: bool) -> None:
+        """For ClientStream: a message, or the half-close."""
+        if not stream.sid:
+            previous = stream.start
+
+            def start() -> None:
+                if previous is not None:
+                    previous()
+                self.send(stream, message, last=last)
+
+            stream.start = start
+            return
+        chunk = b"" if message is None else MESSAGE_PREFIX.pack(0, len(message)) + message
+        self.machine.queue(stream.sid, chunk, b"" if last else None, None)
+
+    def drop(self, call: _ClientCall) -> None:
+        """A call is over for us: its stream is forgotten, and reset if the server does not know."""
+        if call.deadline:
+            self._deadlines.discard(call)
+            call.deadline = 0.0
+        machine, sid = self.machine, call.sid
+        if not sid:
+            if call in self._waiting:
+                self._waiting.remove(call)
+            return
+        unfinished = sid in machine.senders
+        if machine.forget(sid) is None or machine.failed:
+            return
+        if unfinished or not call.remote_closed:
+            machine.put(frames.rst_stream(sid, frames.CANCEL))
+            if not call.remote_closed:
+                machine.detach(sid)
+        self.start_waiting()
+        if self.draining and not machine.streams and not self._waiting:
+            self.close()
+
+    def start_waiting(self) -> None:
+        machine = self.machine
+        while self._waiting and len(machine.streams) < machine.peer_streams_max and not self.draining:
+            call = self._waiting.popleft()
+            start, call.start = call.start, None
+            if start is not None:
+                start()
+
+    def close(self) -> None:
+        """Cut the connection; calls under way fail."""
+        if not self.closed and self._transport is not None and not self.machine.failed:
+            self.machine.put(frames.goaway(0, frames.NO_ERROR))
+            self._flush()
+        self.lose("the connection was closed")
+        if self._transport is not None:
+            self._transport.close()
+
+    # ---- from the machine
+
+    def established(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def going_away(self, last_sid: int, code: int, text: bytes) -> None:
+        reason = f"the server is going away: {frames.error_name(code)}"
+        if text:
+            reason += f', debug data: "{text[:256].decode("utf-8", "replace")}"'
+        self._failure = self._failure or reason
+        waiting, self._waiting = list(self._waiting), deque()
+        self._useless(draining=True)
+        for call in waiting:
+            call.finish(TransportFailure(Code.UNAVAILABLE, reason, sent=False))
+        for sid in sorted(self.machine.streams):
+            if sid > last_sid:
+                call = self.machine.streams[sid]
+                # The server has said that it did not and will not look at it.
+                self.machine.forget(sid)
+                call.finish(TransportFailure(Code.UNAVAILABLE, reason, sent=False))
+        if not self.machine.streams:
+            self.close()
+
+    def _wake(self, _machine: Any) -> None:
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        machine = self.machine
+        if machine.out and self._transport is not None:
+            self._transport.write(machine.take())
+        if machine.failed and not self.closed:
+            self.lose(machine.failure or "the connection failed")
+            if self._transport is not None:
+                self._transport.close()
+
+    # ---- asyncio's protocol
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._heard_at = self._loop.time()
+        self.machine.start()
+        self._flush()
+        if self._keepalive:
+            self._keepalive_timer = self._loop.call_later(
+                self._keepalive / _KEEPALIVE_ROUND, self._look_after
+            )
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        self.machine.receive(data)
+        if self.machine.failed:
+            self._flush()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lose(f"connection lost: {error}" if error is not None else "connection closed by the server")
+
+    def pause_writing(self) -> None:
+        self.machine.pause()
+
+    def resume_writing(self) -> None:
+        self.machine.resume()
+
+    # ---- inside
+
+    def _useless(self, *, draining: bool) -> None:
+        told = self.closed or self.draining
+        if draining:
+            self.draining = True
+        else:
+            self.closed = True
+        if not told and self.on_closed is not None:
+            self.on_closed()
+
+    def lose(self, reason: str) -> None:
+        """The connection is gone: every call under way fails."""
+        if self.closed:
+            return
+        reason = self._failure or reason
+        self._failure = reason
+        self._useless(draining=False)
+        machine = self.machine
+        calls = [*machine.streams.values(), *self._waiting]
+        machine.streams.clear()
+        self._waiting.clear()
+        machine.lost()
+        text = f"connection error: desc = {reason!r}" if reason else "connection error"
+        for call in calls:
+            call.finish(TransportFailure(Code.UNAVAILABLE, text, sent=call.sent))
+        if not self._ready.done():
+            self._ready.set_exception(TransportFailure(Code.UNAVAILABLE, text, sent=False))
+            self._ready.exception()  # whoever waits gets it; nobody may be waiting
+        for timer in (self._deadline_timer, self._keepalive_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def _arm_deadlines(self) -> None:
+        self._deadline_timer = self._loop.call_later(TICK_SECONDS, self._expire)
+
+    def _expire(self) -> None:
+        self._deadline_timer = None
+        self._deadlines.expire(self._loop.time())
+        if self._deadlines.pending and self._deadline_timer is None and not self.closed:
+            self._deadline_timer = self._loop.call_later(TICK_SECONDS, self._expire)
+
+    def _look_after(self) -> None:
+        """Ping a server that was silent while calls are under way; one that stays silent is lost."""
+        now = self._loop.time()
+        if self._pinged_at:
+            if self._heard_at > self._pinged_at:
+                self._pinged_at = 0.0
+            elif now >= self._pinged_at + self._keepalive_timeout:
+                self._failure = "keepalive ping failed to receive ACK within timeout"
+                self._transport.abort()
+                self.lose(self._failure)
+                return
+        elif self.machine.streams and now >= self._heard_at + self._keepalive:
+            self._pinged_at = now
+            self.machine.put(frames.ping(b"keepaliv"))
+        self._keepalive_timer = self._loop.call_later(
+            min(self._keepalive, self._keepalive_timeout) / _KEEPALIVE_ROUND, self._look_after
+        )
+
+    def fields(self, path: bytes, metadata: Metadata) -> list[Any]:
+        """A request's header fields; tokens are marked never to be indexed (RFC 7541 7.1.3)."""
+        fields: list[Any] = [
+            (b":method", b"POST"),
+            (b":scheme", self._scheme),
+            (b":path", path),
+            (b":authority", self._authority),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+            (b"user-agent", self._user_agent),
+        ]
+        fields += [(name, value, name in _SENSITIVE) for name, value in metadata]
+        return fields
+
+
+class _Fields:
+    """The fields of a request, built only when the encoder does not remember them."""
+
+    __slots__ = ("_conn", "_metadata", "_path")
+
+    def __init__(self, conn: ClientConnection, path: bytes, metadata: Metadata) -> None:
+        self._conn = conn
+        self._path = path
+        self._metadata = metadata
+
+    def __iter__(self) -> Any:
+        return iter(self._conn.fields(self._path, self._metadata))
