@@ -1,7 +1,7 @@
 """Raft snapshot files, ``TTTTTTTTTTTTTTTT-IIIIIIIIIIIIIIII.snap`` (term, index; contract/disk.md 3).
 
-A file is ``snappb.snapshot``: the CRC-32C of an encoded ``raftpb.Snapshot``, and that. It counts only when the
-write-ahead log has a snapshot record of the same index and term, which is written after it.
+A file is ``snappb.snapshot``: the CRC-32C of an encoded ``raftpb.Snapshot``, and that. It counts only when
+the write-ahead log has a snapshot record of the same index and term, which is written after it.
 
 What a crash leaves: in a save, a ``tmp-*`` that is removed at the next start; after its rename, a complete,
 synced file that no record speaks of yet, and that is therefore not chosen. A file that cannot be read is set

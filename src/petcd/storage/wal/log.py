@@ -451,8 +451,10 @@ def repair(disk: Disk, directory: str, logger: Logger = NULL) -> bool:
         try:
             for _ in reader:
                 pass
-        except TornError:
-            pass
+        except TornError as error:
+            if reader.offset == 0:
+                # A segment gets its name only with its head complete, so this is no broken-off write.
+                raise CorruptError(path, "the first record of the segment is damaged", 0) from error
         else:
             return False
         broken = disk.open(path + ".broken", create=True, mode=0o600)

@@ -2,7 +2,9 @@
 
 Rules of contract/disk.md 2.7 to 2.9. In short: a zero length field or the end of a file ends a segment; only
 the last segment may be torn (``TornError``, repairable); everything else that does not fit is damage and is
-refused with its own error. An announced length is bounded by the rest of its file, so forged lengths
+refused with its own error. In one place we are stricter than etcd: a length field that a torn write cannot
+explain (data of other records follows it) is damage too, for to cut there would drop acknowledged entries.
+An announced length is bounded by the rest of its file, so forged lengths
 (CVE-2020-15106) cost nothing, and an index that leaves a hole is refused (CVE-2020-15112).
 """
 
@@ -29,7 +31,16 @@ from petcd.storage.errors import (
     TornError,
     WalNotFound,
 )
-from petcd.storage.wal.records import CRC, ENTRY, METADATA, SNAPSHOT, STATE, is_torn, parse_segment_name
+from petcd.storage.wal.records import (
+    CRC,
+    ENTRY,
+    METADATA,
+    SECTOR_BYTES,
+    SNAPSHOT,
+    STATE,
+    is_torn,
+    parse_segment_name,
+)
 
 _READ_BYTES: Final = 1 << 20
 _unpack_length: Final = struct.Struct("<Q").unpack_from
@@ -120,14 +131,22 @@ class SegmentReader:
                         raise _torn(file, base, last, "a record's length is cut off")
                     return
             (length,) = _unpack_length(buffer, at)
+            offset = base + at
             if length == 0:
+                rest = SECTOR_BYTES - offset % SECTOR_BYTES
+                if last and any(file.pread(rest, offset)):
+                    # One sector is written whole or not at all, so this length was overwritten.
+                    raise CorruptError(file.path, "a record's length is zero, its data is not", offset)
                 return
             n = length & _LENGTH_MASK
             padding = length >> 56 & 7 if length >> 63 else 0
             frame_bytes = 8 + n + padding
-            offset = base + at
             if offset + frame_bytes > file_bytes:
+                if last and _more_follows(file, offset, file_bytes):
+                    raise CorruptError(file.path, f"a record's length, {n}, is damaged", offset)
                 raise _torn(file, offset, last, f"a record of {n} bytes reaches beyond the end")
+            if padding != -n % 8:
+                raise CorruptError(file.path, f"a record's length, {length:#018x}, is damaged", offset)
             if at + frame_bytes > len(buffer):
                 base, at = offset, 0
                 buffer = file.pread(max(_READ_BYTES, frame_bytes), base)
@@ -160,6 +179,31 @@ class SegmentReader:
             self.offset = base + at
             if record_type != CRC:
                 yield record_type, data
+
+
+def _more_follows(file: File, offset: int, file_bytes: int) -> bool:
+    """Whether data follows the record at ``offset``, whose announced length cannot be right.
+
+    The record itself says how long its data is. If it ends before the file does and something stands behind
+    it, the length was damaged in the middle of the log, and cutting here would drop acknowledged entries.
+    """
+    head = file.pread(32, offset + 8)
+    try:
+        if head[0] != 0x08 or head[2] != 0x10:
+            return False
+        _, at = long_varint(head, 3)
+        if head[at] != 0x1A:
+            return False
+        size, at = long_varint(head, at + 1)
+    except (IndexError, DecodeError):
+        return False
+    end = offset + 8 + -(-(at + size) // 8) * 8
+    while end < file_bytes:
+        chunk = file.pread(_READ_BYTES, end)
+        if any(chunk):
+            return True
+        end += len(chunk)
+    return False
 
 
 def _torn(file: File, offset: int, last: bool, reason: str) -> CorruptError:
