@@ -90,7 +90,7 @@ def parse_url(text: str) -> Url:
     text = text.strip()
     url = _parse(text)
     if url.scheme in ("http", "https"):
-        if not has_port(url.netloc):
+        if not has_port(url.netloc.rpartition("@")[2]):
             raise UrlError(f'URL address does not have the form "host:port": {text}')
         if url.path:
             raise UrlError(f"URL must not contain a path: {text}")

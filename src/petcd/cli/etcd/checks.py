@@ -6,12 +6,12 @@ and not here: asking for one is refused, never ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from petcd.cli.etcd.settings import Settings
 from petcd.logs import Level
-from petcd.server.config import DEFAULT_NAME, Config, ConfigError, Tls
+from petcd.server.config import DEFAULT_NAME, Config, ConfigError
 from petcd.server.gotext import format_duration, quote
 from petcd.server.url import Url, join_urls
 
@@ -167,47 +167,50 @@ def _check_tls_versions(config: Config) -> None:
 # What etcd does and this release does not.
 
 
-def refusals(config: Config) -> list[str]:
-    """A line for each setting that asks for something this release lacks."""
-    discovery = config.discovery
-    asked = {
-        "--discovery": discovery.url,
-        "--discovery-proxy": discovery.proxy,
-        "--discovery-token": discovery.token,
-        "--discovery-endpoints": discovery.endpoints,
-        "--discovery-srv": discovery.srv,
-        "--discovery-srv-name": discovery.srv_name,
-        "--force-new-cluster": config.force_new_cluster,
-        "--enable-v2": config.enable_v2,
-        "--experimental-enable-v2v3": config.enable_v2v3,
-        f"--proxy={config.proxy}": config.proxy != "off",
-        "--enable-pprof": config.enable_pprof,
-        "--enable-distributed-tracing": config.enable_distributed_tracing,
-        "--memory-mlock": config.memory_mlock,
-        "--socket-reuse-port": config.socket_reuse_port,
-        f"--auth-token={config.auth_token.partition(',')[0]}": config.auth_token != "simple",
-        "TLS for clients": _wants_tls(
-            config.client_tls,
-            (*config.listen_client_urls, *config.listen_client_http_urls, *config.listen_metrics_urls),
-        ),
-        "TLS between members": _wants_tls(config.peer_tls, config.listen_peer_urls),
-    }
-    return _unsupported(asked)
+def _client_tls(config: Config) -> bool:
+    urls = (*config.listen_client_urls, *config.listen_client_http_urls, *config.listen_metrics_urls)
+    return config.client_tls.asked_for or any(url.tls for url in urls)
 
 
-def bootstrap_refusals(config: Config) -> list[str]:
-    """The same for what only counts when a data directory is founded."""
-    return _unsupported(
-        {
-            "--initial-cluster-state=existing": config.initial_cluster_state == "existing",
-            "more than one member in --initial-cluster": len(config.initial_cluster) > 1,
-        }
-    )
+def _peer_tls(config: Config) -> bool:
+    return config.peer_tls.asked_for or any(url.tls for url in config.listen_peer_urls)
 
 
-def _unsupported(asked: Mapping[str, object]) -> list[str]:
-    return [f"{what} is not supported by this release of petcd" for what, wanted in asked.items() if wanted]
+UNSUPPORTED: Final[dict[str, Callable[[Config], object]]] = {
+    "`--discovery`": lambda config: config.discovery.url,
+    "`--discovery-proxy`": lambda config: config.discovery.proxy,
+    "`--discovery-token`, `--discovery-endpoints`": lambda config: config.discovery.endpoints,
+    "`--discovery-srv`, `--discovery-srv-name`": lambda config: (
+        config.discovery.srv or config.discovery.srv_name
+    ),
+    "`--initial-cluster-state=existing`": lambda config: config.initial_cluster_state == "existing",
+    "more than one member in `--initial-cluster`": lambda config: len(config.initial_cluster) > 1,
+    "`--force-new-cluster`": lambda config: config.force_new_cluster,
+    "TLS for clients (certificate flags, `--auto-tls`, https URLs)": _client_tls,
+    "TLS between members (`--peer-...` certificate flags, `--peer-auto-tls`, https URLs)": _peer_tls,
+    "`--auth-token` other than `simple`": lambda config: config.auth_token != "simple",
+    "`--enable-v2`": lambda config: config.enable_v2,
+    "`--experimental-enable-v2v3`": lambda config: config.enable_v2v3,
+    "`--proxy` other than `off`": lambda config: config.proxy != "off",
+    "`--enable-pprof`": lambda config: config.enable_pprof,
+    "`--enable-distributed-tracing`": lambda config: config.enable_distributed_tracing,
+    "`--memory-mlock`": lambda config: config.memory_mlock,
+    "`--socket-reuse-port`": lambda config: config.socket_reuse_port,
+}
+"""Each thing that can be asked for and is not there, and whether a configuration asks for it."""
+
+_FOUNDING: Final = frozenset(
+    ("`--initial-cluster-state=existing`", "more than one member in `--initial-cluster`")
+)
+"""Of these, what only counts when a data directory is founded."""
 
 
-def _wants_tls(tls: Tls, urls: Iterable[Url]) -> bool:
-    return tls.asked_for or any(url.tls for url in urls)
+def refuse_unsupported(config: Config, *, founding: bool = False) -> None:
+    """Raises ConfigError naming everything asked for that this release lacks."""
+    lacking = [
+        what.replace("`", "")
+        for what, asked in UNSUPPORTED.items()
+        if (what in _FOUNDING) is founding and asked(config)
+    ]
+    if lacking:
+        raise ConfigError(f"not supported by this release of petcd: {'; '.join(lacking)}")

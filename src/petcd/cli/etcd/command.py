@@ -55,8 +55,6 @@ def run(arguments: Sequence[str] | None = None, variables: Mapping[str, str] | N
 
         print_to(sys.stdout, version_text())
         return 0
-    # From here on a member may start: collecting what the imports leave behind is wasted time.
-    gc.disable()
     return _start(given, variables)
 
 
@@ -89,6 +87,8 @@ def _start(given: Given, variables: Mapping[str, str]) -> int:
             logger.warn("advertise client URLs are not set", error=str(error))
         return 1
     logger.info("Running: ", args=arguments)
+    # Until the member serves, collecting what the imports leave behind is wasted time.
+    gc.disable()
     from petcd.cli.etcd import process
 
     return process.run(settings, logger)
@@ -135,9 +135,7 @@ def configure(given: Given, variables: Mapping[str, str], early: Logger) -> tupl
     finally:
         for level, message, fields in built.notes:
             logger.log(level, message, fields)
-    refused = checks.refusals(built.config)
-    if refused:
-        raise ConfigError("; ".join(refused))
+    checks.refuse_unsupported(built.config)
     return built, logger
 
 

@@ -81,13 +81,23 @@ def _parse(text: bytes) -> Any:
     try:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        reason = error.problem or error.context or "cannot be read"
-        raise ConfigError(f"error converting YAML to JSON: yaml: line {line}: {reason}") from None
+        reason = error.problem or error.context or "unknown problem parsing YAML content"
+        raise ConfigError(f"error converting YAML to JSON: yaml: {_where(error)}{reason}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"error converting YAML to JSON: yaml: {reason}") from None
+
+
+def _where(error: Any) -> str:
+    """The line as Go's parser counts it: from 0, except in the scanner; line 0 is not told."""
+    import yaml
+
+    line = error.problem_mark.line if error.problem_mark is not None else 0
+    if line and isinstance(error, yaml.scanner.ScannerError):
+        line += 1
+    if not line and error.context_mark is not None:
+        line = error.context_mark.line
+    return f"line {line}: " if line else ""
 
 
 def _lowered(document: dict[Any, Any]) -> dict[str, Any]:

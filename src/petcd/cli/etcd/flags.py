@@ -694,19 +694,25 @@ def _tabulate() -> dict[str, Flag]:
             table[flag.name] = flag
     table["version"] = VERSION
     older = [
-        Flag("debug", BOOL, "", "Now --log-level=debug.", shown="false"),
-        Flag("log-package-levels", STRING, "", "Gone: one level for all.", shown=""),
+        Flag("debug", BOOL, "", "Use --log-level=debug.", shown="false"),
+        Flag("log-package-levels", STRING, "", "Without effect: one level for all.", shown=""),
         Flag("enable-v2", BOOL, "enable_v2", "Serve the v2 protocol."),
         Flag("experimental-enable-v2v3", STRING, "enable_v2v3", "Serve v2 from v3 keys under this prefix."),
         Flag("proxy", choice("off", "readonly", "on"), "proxy", "Be a v2 proxy."),
-        Flag("proxy-failure-wait", UINT, "", "Of the v2 proxy.", shown="5000"),
-        Flag("proxy-refresh-interval", UINT, "", "Of the v2 proxy.", shown="30000"),
-        Flag("proxy-dial-timeout", UINT, "", "Of the v2 proxy.", shown="1000"),
-        Flag("proxy-write-timeout", UINT, "", "Of the v2 proxy.", shown="5000"),
-        Flag("proxy-read-timeout", UINT, "", "Of the v2 proxy.", shown="0"),
+        Flag("proxy-failure-wait", UINT, "", "Without effect: it is of the v2 proxy.", shown="5000"),
+        Flag("proxy-refresh-interval", UINT, "", "Without effect: it is of the v2 proxy.", shown="30000"),
+        Flag("proxy-dial-timeout", UINT, "", "Without effect: it is of the v2 proxy.", shown="1000"),
+        Flag("proxy-write-timeout", UINT, "", "Without effect: it is of the v2 proxy.", shown="5000"),
+        Flag("proxy-read-timeout", UINT, "", "Without effect: it is of the v2 proxy.", shown="0"),
         Flag("discovery", STRING, "discovery.url", "URL of the v2 discovery."),
         Flag("discovery-proxy", STRING, "discovery.proxy", "HTTP proxy towards the v2 discovery."),
-        Flag("next-cluster-version-compatible", BOOL, "", "Of 3.4 beside 3.5.", shown="false"),
+        Flag(
+            "next-cluster-version-compatible",
+            BOOL,
+            "",
+            "Without effect: it is of 3.4 beside 3.5.",
+            shown="false",
+        ),
     ]
     for name, new in _OLD_NAMES.items():
         now = table[new]

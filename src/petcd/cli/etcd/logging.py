@@ -206,6 +206,9 @@ class Journal:
         except OSError:
             self._fallback(level, data)
 
+    def close(self) -> None:
+        self._socket.close()
+
 
 class Rotating:
     """A file that is put aside when it grows past a size: ``name-2006-01-02T15-04-05.000.ext``.

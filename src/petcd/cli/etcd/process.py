@@ -15,8 +15,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from petcd.cli.etcd import hostinfo
-from petcd.cli.etcd.checks import bootstrap_refusals
-from petcd.cli.etcd.report import describe, expected, location
+from petcd.cli.etcd.checks import refuse_unsupported
+from petcd.cli.etcd.report import describe, expected, location, reason
 from petcd.cli.etcd.settings import Settings, parse_cluster, use_default_host, wants_default_host
 from petcd.cli.etcd.startlog import announce
 from petcd.logs import Level, Logger
@@ -103,9 +103,7 @@ def prepare(settings: Settings, logger: Logger) -> None:
     _ = config.compaction_retention
     config.initial_cluster = parse_cluster(settings.cluster_text)
     if not initialised:
-        refused = bootstrap_refusals(config)
-        if refused:
-            raise ConfigError("; ".join(refused))
+        refuse_unsupported(config, founding=True)
         problem = config.local_peer_urls_problem(hostinfo.resolve)
         if problem:
             raise ConfigError(problem)
@@ -156,7 +154,7 @@ def _look_at_data_dir(config: Config, logger: Logger) -> bool:
     except FileNotFoundError:
         names, mode = [], stat.S_IFDIR | 0o700
     except OSError as error:
-        logger.fatal("failed to list data directory", dir=path, error=f"open {path}: {describe(error)}")
+        logger.fatal("failed to list data directory", dir=path, error=f"open {path}: {reason(error)}")
         raise _Ended(1) from None
     for name in names:
         if name not in ("member", "proxy"):

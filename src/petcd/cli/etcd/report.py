@@ -29,16 +29,21 @@ def _describe_os(error: OSError) -> str:
     text = str(error)
     if error.errno is None:
         return text or type(error).__name__
-    reason = os.strerror(error.errno).lower()
+    said = reason(error)
     at = text.find(_ATTEMPT)
     if at >= 0:  # both loops word a failed bind this way
         host, _, port = text[at + len(_ATTEMPT) :].partition(")")[0].partition(", ")
         host = host.strip("'\"")
         place = f"[{host}]" if ":" in host else host
-        return f"listen tcp {place}:{port.partition(',')[0]}: bind: {reason}"
+        return f"listen tcp {place}:{port.partition(',')[0]}: bind: {said}"
     if error.errno == errno.EADDRINUSE and error.filename is None:
-        return f"listen: bind: {reason}"
-    return f"{error.filename}: {reason}" if error.filename is not None else reason
+        return f"listen: bind: {said}"
+    return f"{error.filename}: {said}" if error.filename is not None else said
+
+
+def reason(error: OSError) -> str:
+    """The system's own words, in lower case as Go has them."""
+    return os.strerror(error.errno).lower() if error.errno is not None else str(error)
 
 
 def location(error: BaseException | None) -> str:

@@ -64,9 +64,9 @@ def assemble(given: Given, *, from_file: bool = False) -> Settings:
     nested: dict[str, dict[str, Any]] = {}
     gates: dict[str, bool] = dict(values.get("feature-gates", {}))
     notes: list[Note] = []
-    for name in given.names:
+    for name in sorted(given.names):
         flag = FLAGS.get(name)
-        if flag is not None and (flag.replaced_by or flag.gate):
+        if flag is not None and flag.group == "older":
             notes.append(_older(given, name))
     for name, value in values.items():
         flag = FLAGS.get(name)
@@ -114,6 +114,8 @@ def _older(given: Given, name: str) -> Note:
                 f"same time, please just use --feature-gates={flag.gate}={value}"
             )
         use = f"--feature-gates={flag.gate}=true"
+    elif not flag.replaced_by:
+        return Level.WARN, f"--{name} belongs to an older release of etcd. {flag.help}", {}
     else:
         new = flag.replaced_by
         if new in given.names:

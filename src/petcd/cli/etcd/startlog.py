@@ -6,10 +6,10 @@ Source: contract/config-metrics.md section 7.4.
 from __future__ import annotations
 
 import os
-import platform
 from typing import Any
 
-from petcd import ETCD_VERSION, __version__
+from petcd import ETCD_VERSION
+from petcd.cli.etcd import build
 from petcd.logs import Logger
 from petcd.server.config import Config
 from petcd.server.features import format_features
@@ -21,16 +21,16 @@ def announce(config: Config, logger: Logger, *, initialised: bool) -> None:
 
 
 def fields(config: Config, *, initialised: bool) -> dict[str, Any]:
-    system = os.uname()
+    goos, goarch = build.system()
     discovery = config.discovery
     retention = config.compaction_retention
     periodic = config.auto_compaction_mode == "periodic"
     return {
         "etcd-version": ETCD_VERSION,
-        "git-sha": f"petcd-{__version__}",
-        "go-version": f"none ({platform.python_implementation()} {platform.python_version()})",
-        "go-os": system.sysname.lower(),
-        "go-arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, system.machine),
+        "git-sha": build.GIT_SHA,
+        "go-version": build.runtime(),
+        "go-os": goos,
+        "go-arch": goarch,
         "max-cpu-set": 1,
         "max-cpu-available": os.cpu_count() or 1,
         "member-initialized": initialised,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from petcd import ETCD_VERSION, __version__
+from petcd.cli.etcd import build
 from petcd.cli.etcd.flags import GROUPS, Flag
 from petcd.cli.etcd.kinds import format_value
 
@@ -52,18 +53,10 @@ def flags_text() -> str:
 
 def version_text() -> str:
     """Four lines that scripts parse, with honest values, and one of our own."""
-    import os
-    import platform
-    import sys
-
-    system = os.uname()
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, system.machine)
-    implementation = platform.python_implementation()
-    python = ".".join(map(str, sys.version_info[:3]))
     return (
         f"etcd Version: {ETCD_VERSION}\n"
-        f"Git SHA: petcd-{__version__}\n"
-        f"Go Version: none ({implementation} {python})\n"
-        f"Go OS/Arch: {system.sysname.lower()}/{machine}\n"
+        f"Git SHA: {build.GIT_SHA}\n"
+        f"Go Version: {build.runtime()}\n"
+        f"Go OS/Arch: {'/'.join(build.system())}\n"
         f"petcd Version: {__version__}\n"
     )
