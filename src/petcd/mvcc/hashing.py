@@ -39,7 +39,7 @@ class KVHash(NamedTuple):
 class HashRun:
     """One HashKV under way: the records at or below ``rev``, seen from compact revision ``compact_rev``."""
 
-    __slots__ = ("_crc", "_holds", "_keep_any", "_next", "_store", "compact_rev", "done", "rev")
+    __slots__ = ("_crc", "_holds", "_keep_below", "_next", "_store", "compact_rev", "done", "rev")
 
     def __init__(self, store: Store, rev: int, compact_rev: int) -> None:
         self._store = store
@@ -47,7 +47,9 @@ class HashRun:
         self.compact_rev = compact_rev
         self._crc: int = google_crc32c.value(b"key")
         self._next = b""
-        self._keep_any = compact_rev > 0 and _keeps_any(store, rev)
+        # Where nothing lives at ``rev``, etcd hashes whatever old records there are: once pruned, those that
+        # the compaction kept. So the answer never depends on how far pruning has got.
+        self._keep_below = bound(rev if compact_rev <= 0 or _keeps_any(store, rev) else compact_rev)
         self._holds = False
         self.done = False
 
@@ -76,27 +78,25 @@ class HashRun:
         rows = self._store.backend.range(KEY, self._next, bound(self.rev), records)
         parts: list[bytes] = []
         old_end = bound(self.compact_rev)
-        tomb_start = bound(self.compact_rev - 1) if self.compact_rev > 0 else old_end
-        above = bound(self.rev)
+        above = self._keep_below
         keys = self._store.index.keys
         for row in rows:
             rev = row[0]
             if rev < old_end:
-                if self._keep_any:
-                    ki = keys.get(key_of(row[1]))
-                    if ki is None:
+                if len(rev) != PLAIN_BYTES:
+                    continue
+                ki = keys.get(key_of(row[1]))
+                if ki is None:
+                    continue
+                newest = ki.mod
+                if newest >= above:
+                    older = ki.older
+                    i = bisect_left(older, above) if older is not None else 0
+                    if i == 0:
                         continue
-                    newest = ki.mod
-                    if newest >= above:
-                        older = ki.older
-                        assert older is not None
-                        i = bisect_left(older, above)
-                        if i == 0:
-                            continue
-                        newest = older[i - 1]
-                    if newest != rev or len(rev) != PLAIN_BYTES:
-                        continue
-                elif len(rev) != PLAIN_BYTES and rev >= tomb_start:
+                    assert older is not None
+                    newest = older[i - 1]
+                if newest != rev:
                     continue
             parts += row
         if parts:

@@ -112,7 +112,7 @@ class Index:
         lo, hi = self.span(key, end)
         found: list[bytes] = self.live[lo:hi]
         dead = self.dead
-        if dead and end != key:
+        if dead:
             lo = dead.bisect_left(key)
             hi = len(dead) if end == OPEN_END else dead.bisect_left(end)
             if hi > lo:
