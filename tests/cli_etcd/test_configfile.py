@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tests.cli_etcd.support import Log, go_complaint, needs_go, settle
 
-from petcd.cli.etcd.configfile import SetupError, decode, load
+from petcd.cli.etcd.configfile import decode, load
+from petcd.cli.etcd.grammar import SetupError
 from petcd.server.config import ConfigError
 
 FULL = """

@@ -211,10 +211,10 @@ def test_the_default_route_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         + "eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
     )
     monkeypatch.setattr(hostinfo, "_interface_address", lambda name: f"address of {name}")
-    assert hostinfo.default_host(routes) == "address of eth0"
+    assert hostinfo.default_host(str(routes)) == "address of eth0"
     routes.write_text(head)
     with pytest.raises(OSError, match="no default route"):
-        hostinfo.default_host(routes)
+        hostinfo.default_host(str(routes))
 
 
 @pytest.mark.parametrize("text", ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "unix:///x"])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from petcd.cli.etcd.grammar import (
     Environment,
     HelpAsked,
+    SetupError,
     UsageError,
     apply_environment,
     parse_arguments,
@@ -61,7 +62,6 @@ def run(arguments: Sequence[str] | None = None, variables: Mapping[str, str] | N
 def _start(given: Given, variables: Mapping[str, str]) -> int:
     from petcd.cli.etcd import logging
     from petcd.cli.etcd.checks import AdvertiseError
-    from petcd.cli.etcd.configfile import SetupError
 
     logger = logging.default_logger()
     arguments = list(sys.argv)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from petcd.cli.etcd.flags import FLAGS
-from petcd.cli.etcd.grammar import Given
+from petcd.cli.etcd.grammar import Given, SetupError
 from petcd.cli.etcd.kinds import BadValue, Mismatch, yaml_string
 from petcd.server.config import ConfigError
 
@@ -22,10 +22,6 @@ _STRUCTS: Final = {
 _WRONG_NAMES: Final = {"advertise-client-urls": "advertise-peer-urls"}
 """etcd reports this key under another name."""
 _ONLY_HERE: Final = {"client-transport-security.allowed-cn": "client_tls.allowed_cns"}
-
-
-class SetupError(Exception):
-    """A list of URLs that cannot be used: printed as it is, not logged; exit code 1."""
 
 
 def load(path: str) -> Given:

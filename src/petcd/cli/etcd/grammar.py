@@ -18,6 +18,10 @@ class UsageError(Exception):
     """The command line cannot be parsed: the text and the usage on stderr, exit code 2."""
 
 
+class SetupError(Exception):
+    """A file's list of URLs cannot be used: printed as it is, not logged; exit code 1."""
+
+
 class HelpAsked(Exception):
     """``-h``, ``-help``: not an error, but the end of parsing."""
 

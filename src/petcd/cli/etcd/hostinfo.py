@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 from typing import Final
 
 from petcd.cli.etcd.checks import is_ip
 from petcd.server.config import ConfigError
 from petcd.server.url import Url
 
-_ROUTES: Final = Path("/proc/net/route")
+_ROUTES: Final = "/proc/net/route"
 _SIOCGIFADDR: Final = 0x8915
 _ROUTE_UP: Final = 0x1
 
 
-def default_host(routes: Path = _ROUTES) -> str:
+def default_host(routes: str = _ROUTES) -> str:
     """The address of the interface that the default route leaves by. Raises OSError where there is none."""
-    for line in routes.read_text(encoding="ascii").splitlines()[1:]:
+    with open(routes, encoding="ascii") as file:
+        lines = file.read().splitlines()
+    for line in lines[1:]:
         fields = line.split()
         if len(fields) > 7 and fields[1] == fields[7] == "00000000" and int(fields[3], 16) & _ROUTE_UP:
             return _interface_address(fields[0])

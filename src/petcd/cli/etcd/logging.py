@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from petcd.logs import Level, Logger
@@ -217,6 +216,8 @@ class Rotating:
     """
 
     def __init__(self, path: str, *, megabytes: int, days: int, backups: int, local_time: bool) -> None:
+        from pathlib import Path
+
         self._path = Path(path)
         self._bytes_max = (megabytes or 100) * 1024 * 1024
         self._days = days

@@ -43,7 +43,6 @@ def run(settings: Settings, logger: Logger) -> int:
     """Run the member until it ends; the exit code. Does not return after a signal."""
     # Until the member serves, a signal ends the process as it ends any other.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    loop: asyncio.AbstractEventLoop | None = None
     try:
         prepare(settings, logger)
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -55,7 +54,6 @@ def run(settings: Settings, logger: Logger) -> int:
         return 130
     except BaseException as error:  # noqa: BLE001 - the operator gets a record, never a traceback
         return _leave(fail_start(error, settings, logger))
-    loop.close()
     return _end_by(stopped_by)
 
 
@@ -71,7 +69,7 @@ def _leave(code: int) -> int:
 
 def _end_by(number: int) -> int:
     if os.getpid() == 1:
-        return 0
+        return _leave(0)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number
@@ -197,8 +195,8 @@ async def _serve(config: Config, logger: Logger, loop: asyncio.AbstractEventLoop
     signalled: asyncio.Future[int] = loop.create_future()
     _watch_signals(loop, signalled)
     _notify_ready(logger)
-    # What the start left behind stays for good; the collector need not look at it again.
-    gc.collect()
+    # What the start left behind stays for good, a restored index above all: walking it would stop the loop
+    # for seconds, so the collector never looks at it, not even once.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.enable()
