@@ -224,3 +224,69 @@ def _survive(inode: Inode, keep: str, rng: random.Random | None) -> bytes:
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0] or "/"
+
+
+class ManualClock:
+    """``Clock`` whose callbacks run when the test says so."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self.later: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.001
+        return self.now
+
+    def wall_ns(self) -> int:
+        return 0
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        self.due.append((callback, args))
+
+    def call_later(self, delay_seconds: float, callback: Callable[..., object], *args: object) -> Any:
+        self.later.append((callback, args))
+
+    def turn(self) -> bool:
+        """Run what is due now; False when there was nothing."""
+        due, self.due = self.due, []
+        for callback, args in due:
+            callback(*args)
+        return bool(due)
+
+
+class ManualLane:
+    """``Lane`` that runs one job when told, and answers through the clock."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.jobs: list[tuple[Callable[[], Any], Callable[[Any], object], Callable[[Any], object]]] = []
+        self.closed = False
+
+    def submit(
+        self, job: Callable[[], Any], done: Callable[[Any], object], failed: Callable[[Any], object]
+    ) -> None:
+        self.jobs.append((job, done, failed))
+
+    def run_one(self) -> bool:
+        if not self.jobs:
+            return False
+        job, done, failed = self.jobs.pop(0)
+        try:
+            result = job()
+        except Exception as error:  # noqa: BLE001 - handed on as a lane does
+            self.clock.call_soon(failed, error)
+        else:
+            self.clock.call_soon(done, result)
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+        while self.run_one():
+            pass
+
+
+def settle(clock: ManualClock, lane: ManualLane) -> None:
+    """Run everything until nothing is left to do."""
+    while clock.turn() or lane.run_one():
+        pass

@@ -127,13 +127,13 @@ class LmdbView:
     def iterate(
         self, bucket: Bucket, start: bytes = b"", end: bytes | None = None, /
     ) -> Iterator[tuple[bytes, bytes]]:
-        pairs = _pairs(self._txn, self._dbs[bucket], start)
-        for key, value in pairs:
-            if len(key) == _KEY_BYTES_MAX and bucket not in FIXED_KEYS:
-                key, value = _unescape(value)
-            if end is not None and key >= end:
+        if bucket not in FIXED_KEYS:
+            yield from self.range(bucket, start, end)
+            return
+        for pair in _pairs(self._txn, self._dbs[bucket], start):
+            if end is not None and pair[0] >= end:
                 return
-            yield key, value
+            yield pair
 
     def close(self) -> None:
         if self._txn is not None:

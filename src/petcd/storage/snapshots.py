@@ -43,7 +43,7 @@ class Snapshotter:
             return ""
         name = f"{metadata.term:016x}-{metadata.index:016x}{_SUFFIX}"
         path = f"{self._directory}/{name}"
-        temporary = f"{self._directory}/tmp-{name}"
+        temporary = f"{self._directory}/tmp-{name[: -len(_SUFFIX)]}"
         data = snapshot.encode()
         disk = self._disk
         try:
