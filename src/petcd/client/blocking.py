@@ -1,13 +1,15 @@
 """gRPC calls over one blocking socket, for programs that do one thing and end.
 
 The same HTTP/2 machine as everywhere (``petcd.net.http2``), driven by ``select`` instead of a loop: a command
-that makes one call then needs neither asyncio nor its 35 ms of imports. One thread uses a connection at a time.
+that makes one call then needs neither asyncio nor its 35 ms of imports. One thread uses a connection at a
+time.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -30,6 +32,8 @@ _METHOD_POST: Final = b"\x83"
 _SCHEME_HTTP: Final = b"\x86"
 _SCHEME_HTTPS: Final = b"\x87"
 _READ_BYTES: Final = 1 << 18
+_PROBE_SECONDS: Final = 10
+"""A silent server is probed so, by the kernel: a watch must not wait for one that is gone."""
 RECEIVE_MAX: Final = (1 << 31) - 1
 
 
@@ -347,6 +351,13 @@ def connect(
             stream = socket.create_connection((host, port), timeout)
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if sys.platform == "linux":
+                for option, value in (
+                    (socket.TCP_KEEPIDLE, _PROBE_SECONDS),
+                    (socket.TCP_KEEPINTVL, _PROBE_SECONDS // 5),
+                    (socket.TCP_KEEPCNT, 3),
+                ):
+                    stream.setsockopt(socket.IPPROTO_TCP, option, value)
         if tls is not None:
             stream = tls.wrap_socket(stream, server_hostname=server_name or host)
     except (OSError, UnicodeError) as error:

@@ -83,7 +83,8 @@ class Command:
         self.summary = summary
         self.module = module
         self.group = group
-        self.children = tuple(sorted(children, key=lambda child: child.name))
+        self.children = tuple(children)
+        """In the order of the Go tool, which its suggestions show."""
         self.persistent = tuple(persistent)
         self.parent: Command | None = None
         for child in self.children:
@@ -265,14 +266,17 @@ def usage_text(command: Command) -> str:
         if command.parent is None:
             for key, title in GROUPS:
                 members = [child for child in command.children if child.group == key]
+                if not members:
+                    continue
                 rows = [(child.name, child.summary) for child in members]
                 if key == "util":
                     rows.append(("help", "Help about any command"))
                 out.append(f"\n{title}\n")
                 out.extend(f"  {name.ljust(width)} {summary}\n" for name, summary in sorted(rows))
         else:
+            members = sorted(command.children, key=lambda child: child.name)
             out.append("\nAvailable Commands:\n")
-            out.extend(f"  {child.name.ljust(width)} {child.summary}\n" for child in command.children)
+            out.extend(f"  {child.name.ljust(width)} {child.summary}\n" for child in members)
     local = list(leaf.flags) if leaf else []
     node: Command | None = command
     while node is not None and node.parent is not None:

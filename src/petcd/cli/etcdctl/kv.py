@@ -28,14 +28,10 @@ def prefix_end(prefix: bytes) -> bytes:
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else FROM_KEY_END
 
 
-def key_range(flags: FlagSet, arguments: list[str], usage_error: str) -> tuple[bytes, bytes]:
+def key_range(flags: FlagSet, arguments: list[str]) -> tuple[bytes, bytes]:
     """Key and range end of get and del from their arguments, ``--prefix`` and ``--from-key``."""
-    if flags["prefix"] and flags["from-key"]:
-        bad_args(_BOTH)
-    if not 1 <= len(arguments) <= 2:
-        bad_args(usage_error)
     key = raw(arguments[0])
-    if len(arguments) == 2:
+    if len(arguments) > 1:
         if flags["prefix"] or flags["from-key"]:
             bad_args(_TOO_MANY)
         return key, raw(arguments[1])
@@ -118,11 +114,11 @@ def get_request(flags: FlagSet, arguments: list[str]) -> pb.RangeRequest:
         bad_args(_BOTH)
     if flags["keys-only"] and flags["count-only"]:
         bad_args("`--keys-only` and `--count-only` cannot be set at the same time, choose one")
-    if not 1 <= len(arguments) <= 2:
+    if not arguments:
         bad_args("get command needs one argument as key and an optional argument as range_end")
     if flags["consistency"] not in ("l", "s"):
         raise Exit(BAD_FEATURE, f"unknown consistency flag {golang.quote(flags['consistency'])}")
-    if len(arguments) == 2 and (flags["prefix"] or flags["from-key"]):
+    if len(arguments) > 1 and (flags["prefix"] or flags["from-key"]):
         bad_args(_TOO_MANY)
     order = _ORDERS.get(flags["order"].upper())
     if order is None:
@@ -135,7 +131,7 @@ def get_request(flags: FlagSet, arguments: list[str]) -> pb.RangeRequest:
     if not target and order == 1:
         # Keys come in ascending order anyway; Go's client spares the server the sort.
         order = 0
-    key, end = key_range(flags, arguments, "")
+    key, end = key_range(flags, arguments)
     for name, short in (("create", "Create"), ("mod", "Mod")):
         low, high = flags[f"min-{name}-rev"], flags[f"max-{name}-rev"]
         if low and high and low > high:
@@ -203,9 +199,11 @@ _DELAY_SECONDS: Final = 2.0
 
 def delete_request(flags: FlagSet, arguments: list[str]) -> pb.DeleteRangeRequest:
     """The request of a ``del`` line, of the shell or of a transaction."""
-    key, end = key_range(
-        flags, arguments, "del command needs one argument as key and an optional argument as range_end"
-    )
+    if flags["prefix"] and flags["from-key"]:
+        bad_args(_BOTH)
+    if not 1 <= len(arguments) <= 2:
+        bad_args("del command needs one argument as key and an optional argument as range_end")
+    key, end = key_range(flags, arguments)
     return pb.DeleteRangeRequest(key=key, range_end=end, prev_kv=flags["prev-kv"])
 
 

@@ -46,7 +46,7 @@ def drive(
     seconds: float = 0.0,
     tick: Callable[[float, int], None] | None = None,
 ) -> Report:
-    """Send ``messages`` with at most ``in_flight`` unanswered, at most ``per_second``, for at most ``seconds``.
+    """Send ``messages`` with at most ``in_flight`` unanswered, at most ``per_second``, for ``seconds``.
 
     0 lifts a bound. ``tick`` hears elapsed seconds and answers so far, a few times a second.
     """

@@ -145,7 +145,14 @@ ROOT: Final = Command(
             "check",
             "commands for checking properties of the etcd cluster",
             group="util",
-            children=(Command("perf", "Check the performance of the etcd cluster", "check"),),
+            children=(
+                Command("perf", "Check the performance of the etcd cluster", "check"),
+                Command(
+                    "datascale",
+                    "Check the memory usage of holding data for different workloads on a given endpoint.",
+                    "check",
+                ),
+            ),
         ),
         Command("version", "Prints the version of etcdctl", "version", group="util"),
         Command("options", "Prints the list of global command-line options", "version", group="util"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from petcd.cli.etcdctl.context import Context
 
 T = TypeVar("T")
+
+_BLOCK_BYTES: Final = 4096
 
 _RESULTS: Final = {"=": 0, ">": 1, "<": 2, "!=": 3}
 _TARGETS: Final = {
@@ -77,9 +80,8 @@ def parse_compare(line: str) -> pb.Compare:
     found = golang.scan_quoted(rest, len(rest) - len(rest.lstrip(" ")))
     if found is not None:
         key, at = found
-        if rest[at : at + 1] == ")":
-            at += 1
-            tail = rest[at:].lstrip()
+        if rest[at : at + 2] == ") ":
+            tail = rest[at + 2 :].lstrip()
             operator, _, literal = tail.partition(" ")
             scanned = golang.scan_quoted(literal.lstrip(), 0)
             if scanned is not None:
@@ -129,14 +131,32 @@ def parse_request(line: str) -> pb.RequestOp:
     return pb.RequestOp(request_delete_range=delete_request(flags, arguments))
 
 
-def _section(parse: Callable[[str], T]) -> list[T]:
+class Lines:
+    """The lines of stdin, read in blocks as Go's buffered reader does.
+
+    What is in a block is used up: a ``put`` of the transaction that looks for its value on stdin finds only
+    what follows the block.
+    """
+
+    def __init__(self) -> None:
+        self._number = sys.stdin.fileno()
+        self._rest = b""
+
+    def __call__(self) -> str:
+        while b"\n" not in self._rest:
+            block = os.read(self._number, _BLOCK_BYTES)
+            if not block:
+                raise _invalid("EOF")
+            self._rest += block
+        line, _, self._rest = self._rest.partition(b"\n")
+        return golang.text_of(line)
+
+
+def _section(read_line: Lines, parse: Callable[[str], T]) -> list[T]:
     """What the lines up to a blank one say; each is parsed before the next is read."""
     out: list[T] = []
     while True:
-        line = sys.stdin.buffer.readline()
-        if not line.endswith(b"\n"):
-            raise _invalid("EOF")
-        text = golang.text_of(line).strip()
+        text = read_line().strip()
         if not text:
             return out
         out.append(parse(text))
@@ -153,12 +173,13 @@ def _txn(context: Context) -> None:
             write(text + "\n")
 
     request = pb.TxnRequest()
+    lines = Lines()
     prompt("compares:")
-    request.compare = _section(parse_compare)
+    request.compare = _section(lines, parse_compare)
     prompt("success requests (get, put, del):")
-    request.success = _section(parse_request)
+    request.success = _section(lines, parse_request)
     prompt("failure requests (get, put, del):")
-    request.failure = _section(parse_request)
+    request.failure = _section(lines, parse_request)
     response = session.call(methods.TXN, request, pb.TxnResponse, read=_only_reads(request))
     context.printer.txn(response)
 
