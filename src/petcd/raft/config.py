@@ -45,12 +45,6 @@ class Config:
     lease_based_reads: bool = False
     """Answer reads from the leader's lease instead of a round of heartbeats: trusts every clock (thesis
     6.4.1)."""
-    apply_unstable: bool = False
-    """Hand out committed entries before our own disk has them. Then the state machine may be ahead of the log
-    after a crash, and ``applied`` must be cut back to the log's end on restart."""
-    step_down_on_removal: bool = False
-    """A leader that is removed or demoted becomes a follower at once, instead of leading until it is
-    stopped."""
 
     def check(self) -> None:
         """Raises: ``ValueError``."""

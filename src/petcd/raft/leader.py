@@ -140,11 +140,13 @@ def applied(raft: Raft) -> None:
 
 
 def configuration_changed(raft: Raft) -> None:
-    """Another set of members counts: something may be committed by it, and a newcomer wants entries."""
+    """Another set of members counts: something may be committed by it, and a newcomer wants entries.
+
+    A leader that is no voter any more goes on leading without counting itself, though it drops proposals when it
+    is removed: if it stepped down before the others heard that the change is committed, they could still need
+    its vote and it would not campaign. Its server stops it after a while.
+    """
     tracker = raft.tracker
-    if raft.config.step_down_on_removal and not tracker.is_voter:
-        raft.become_follower(raft.term, 0)
-        return
     maybe_commit(raft)
     advance_reads(raft)
     raft.replicate_due = True
@@ -192,7 +194,11 @@ def handle_append_response(raft: Raft, message: Message) -> None:
         return
     if index > log.last_index:
         raise MessageError(f"{member} acknowledges entry {index}, but the log ends at {log.last_index}")
-    if not progress.maybe_update(index) and not (progress.match == index and progress.state is PROBE):
+    if not progress.maybe_update(index) and (
+        progress.state is not PROBE or progress.match != index or index < log.offset
+    ):
+        # Not news, nor the answer to a probe. Below the offset it may be that of a member that could not use
+        # our snapshot: it is tried again after the next heartbeat.
         return
     if progress.state is PROBE:
         progress.become_replicate()

@@ -292,19 +292,20 @@ class Log:
         self.committed = index
         return True
 
-    def _applicable(self, allow_unstable: bool) -> int:
+    def _applicable(self) -> int:
+        """Committed, and on our own disk: so the state machine is never ahead of the log after a crash."""
         if self.received_index:
             return self.applying  # the snapshot comes first
-        return self.committed if allow_unstable else min(self.committed, self.stable)
+        return min(self.committed, self.stable)
 
-    def has_committed(self, allow_unstable: bool) -> bool:
+    def has_committed(self) -> bool:
         """Whether ``take_committed`` would return anything."""
-        return self._applicable(allow_unstable) > self.applying
+        return self._applicable() > self.applying
 
-    def take_committed(self, bytes_max: int, allow_unstable: bool) -> list[Entry]:
+    def take_committed(self, bytes_max: int) -> list[Entry]:
         """The next committed entries to apply."""
         start = self.applying + 1
-        end = self.limit(start, self._applicable(allow_unstable) + 1, bytes_max)
+        end = self.limit(start, self._applicable() + 1, bytes_max)
         if start >= end:
             return []
         self.applying = end - 1

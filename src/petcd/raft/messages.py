@@ -88,6 +88,9 @@ LEADER_TYPES: Final = frozenset({MSG_APP, MSG_SNAP, MSG_HEARTBEAT})
 TERMLESS_TYPES: Final = frozenset({MSG_PROP, MSG_READ_INDEX})
 """Requests to whoever leads: they are forwarded with term 0 and skip the comparison of terms."""
 
+FORWARDED_TYPES: Final = frozenset({MSG_PROP, MSG_READ_INDEX, MSG_TRANSFER_LEADER})
+"""What a follower passes on to its leader, in the name of the sender."""
+
 AFTER_APPEND_TYPES: Final = frozenset({MSG_APP_RESP, MSG_VOTE, MSG_VOTE_RESP, MSG_PRE_VOTE_RESP})
 """Promises about our disk: the log up to an index, a vote, a term, or (a request for votes) the log it boasts
 of.

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from petcd.raft import follower, leader
 from petcd.raft.confchange import AnyConfChange, Configuration, apply_change, encode_conf_change
 from petcd.raft.config import Config
-from petcd.raft.entry import ConfState, Entry, HardState, Snapshot, SnapshotMetadata
+from petcd.raft.entry import ENTRY_NORMAL, ConfState, Entry, HardState, Snapshot, SnapshotMetadata
 from petcd.raft.errors import ConfChangeError, ProposalDropped, StateError
 from petcd.raft.log import Log, Mark
 from petcd.raft.messages import MSG_READ_INDEX, MSG_TRANSFER_LEADER, Message
@@ -68,6 +68,17 @@ class Status:
     progress: dict[int, ProgressStatus]
 
 
+def proven_commit(entries: Sequence[Entry]) -> int:
+    """The index of the last but one configuration change: it is committed, whatever the hard state says.
+
+    A leader proposes a change only when it has applied the one before, so a log that holds both proves that the
+    first was committed. The hard state says so too, unless a crash tore a batch between the second change and the
+    hard state written after it; then this keeps us from campaigning with a configuration two steps old.
+    """
+    changes = [entry.index for entry in entries if entry.type != ENTRY_NORMAL]
+    return changes[-2] if len(changes) > 1 else 0
+
+
 class Node:
     """One member's consensus."""
 
@@ -90,11 +101,12 @@ class Node:
         """
         config.check()
         self._config = config
-        log = Log(snapshot, entries, hard_state.commit, config.applied)
-        if hard_state.term < log.last_term:
-            raise StateError(f"term {hard_state.term} is before that of the last entry, {log.last_term}")
-        self._log = log
+        commit = max(hard_state.commit, proven_commit(entries))
+        self._log = log = Log(snapshot, entries, commit, config.applied)
         self._raft = Raft(config, hard_state, log)
+        if hard_state.term < log.last_term:
+            # A crash tore a batch between the entries and the hard state. No vote was given in that term.
+            self._raft.become_follower(log.last_term, 0)
         conf_state = snapshot.conf_state if config.conf_state is None else config.conf_state
         try:
             configuration = Configuration.from_state(conf_state)
@@ -370,7 +382,7 @@ class Node:
             raft.messages
             or raft.after_append
             or log.handed < log.last_index
-            or log.has_committed(self._config.apply_unstable)
+            or log.has_committed()
             or raft.replicate_due
             or raft.heartbeat_due
             or raft.read_only.due
@@ -406,10 +418,8 @@ class Node:
         if log.handed < log.last_index:
             ready.entries = log.hand_out()
             ready.must_sync = True
-        if log.has_committed(self._config.apply_unstable):
-            ready.committed = log.take_committed(
-                self._config.committed_bytes_max, self._config.apply_unstable
-            )
+        if log.has_committed():
+            ready.committed = log.take_committed(self._config.committed_bytes_max)
         if raft.read_states:
             ready.read_states = raft.read_states
             raft.read_states = []

@@ -26,6 +26,7 @@ from petcd.raft.log import Log
 from petcd.raft.messages import (
     AFTER_APPEND_TYPES,
     CAMPAIGN_TRANSFER,
+    FORWARDED_TYPES,
     LEADER_TYPES,
     MSG_APP,
     MSG_APP_RESP,
@@ -376,7 +377,9 @@ class Raft:
 def check_message(raft: Raft, message: Message) -> None:
     """Refuse what is malformed in itself, before it can change anything. Raises: ``MessageError``."""
     sender = message.from_
-    if sender == 0 or sender == raft.id:
+    kind = message.type
+    # A forwarded request keeps its sender's name, so that our own may find us leading when it arrives.
+    if sender == 0 or (sender == raft.id and kind not in FORWARDED_TYPES):
         raise MessageError(f"a message from {sender} cannot have come from a peer")
     if message.to != raft.id and message.to != 0:
         raise MessageError(f"a message for {message.to} arrived at {raft.id}")
@@ -389,7 +392,6 @@ def check_message(raft: Raft, message: Message) -> None:
         and 0 <= message.log_term < NUMBER_MAX
     ):
         raise MessageError("a number is out of range")
-    kind = message.type
     if kind == MSG_APP:
         if message.log_term > term:
             raise MessageError(f"a previous entry of term {message.log_term} in a message of term {term}")

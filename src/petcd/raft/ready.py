@@ -6,8 +6,8 @@ The order that keeps the cluster safe, for one ``Ready``:
 2. if ``must_sync``: write ``snapshot``, ``entries`` and ``hard_state``, in this order, after those of every
    earlier ``Ready``, and sync;
 3. then send ``messages_after_append``, and call ``node.persisted(ready.sequence)``;
-4. apply ``snapshot`` if there is one, then ``committed``, and call ``node.applied_to``. This waits for
-   nothing: what is handed out is already on our disk (unless ``apply_unstable`` allows otherwise).
+4. apply ``snapshot`` if there is one (when it is stored), then ``committed``, and call ``node.applied_to``.
+   Entries to apply wait for nothing: they are on our own disk before they are handed out.
 
 Several Readys may be outstanding: the next one can be taken while the disk still works. ``sequence`` counts
 them from 1, without gaps. ``persisted(n)`` says that Readys 1..n are durable, so one call after a group
@@ -15,8 +15,10 @@ commit serves all its members. A Ready without ``must_sync`` need not be reporte
 ``messages_after_append`` must wait for the Readys before it; if none is outstanding the node puts them into
 ``messages`` itself.
 
-A Ready whose ``hard_state`` differs only in ``commit`` has ``must_sync`` False: write it with the next batch
-that comes along, or not at all.
+A Ready whose ``hard_state`` differs only in ``commit`` has ``must_sync`` False: it may be written without a
+sync, together with the next batch, but it must not be left out. Configurations take effect when they are
+applied, so whoever acknowledges the second of two changes must remember after a crash that the first is
+committed; else it could campaign with a configuration two steps old, and win beside another leader.
 """
 
 from __future__ import annotations
