@@ -47,7 +47,7 @@ SLICE_EVENTS: Final = 2000
 MESSAGE_BYTES_MAX: Final = 1_572_864 + 524_288
 """From this size on a response is split for watchers that asked for fragments."""
 
-_SWEEP_FIRST: Final = 64
+_SWEEP_FIRST: Final = 16
 """Records in the first slice of a sweep; the number adapts to the size of the values."""
 
 
@@ -394,7 +394,14 @@ class WatchHub:
             near = store.rev - self._sweep_records
             start = min((watcher.next_rev for watcher in group if watcher.next_rev >= near), default=start)
         rows, next_rev = read_revisions(store.backend, start, store.rev, self._sweep_records)
-        self._adapt(sum(len(kv) for _, kv in rows), len(rows))
+        size = 0
+        for i, (rev, kv) in enumerate(rows):
+            if size > BATCH_BYTES and rev[:8] != rows[i - 1][0][:8]:
+                next_rev = main_of(rev)
+                del rows[i:]
+                break
+            size += len(kv)
+        self._adapt(size, len(rows))
         served = WatcherTable()
         for watcher in group:
             if start <= watcher.next_rev < next_rev:
