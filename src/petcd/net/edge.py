@@ -26,6 +26,7 @@ from petcd.net.http import HttpRouter
 from petcd.net.http1 import Http1Connection, Http1Limits
 from petcd.net.http2.frames import ENHANCE_YOUR_CALM, PREFACE, SETTINGS_TIMEOUT
 from petcd.net.http2.limits import Limits
+from petcd.net.http_streams import opener
 from petcd.seams.net import Address, Listener
 from petcd.seams.world import World
 
@@ -42,6 +43,7 @@ class EdgeConnection:
     """One accepted socket; an ``asyncio`` protocol."""
 
     __slots__ = (
+        "_admit",
         "_edge",
         "_grpc",
         "_http",
@@ -56,8 +58,11 @@ class EdgeConnection:
         "sniffed",
     )
 
-    def __init__(self, edge: Edge, grpc: bool, http: bool, tls: bool) -> None:
+    def __init__(
+        self, edge: Edge, grpc: bool, http: bool, tls: bool, admit: Callable[[Any], str | None] | None
+    ) -> None:
         self._edge = edge
+        self._admit = admit
         self._grpc = grpc
         self._http = http
         self._tls = tls
@@ -76,6 +81,12 @@ class EdgeConnection:
         self._transport = transport
         limits = self._edge.limits
         transport.set_write_buffer_limits(limits.unsent_bytes_high, limits.unsent_bytes_low)
+        if self._admit is not None:
+            refusal = self._admit(transport)
+            if refusal is not None:
+                self._edge.rejected(transport, refusal)
+                self.abort()
+                return
         self._edge.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -202,6 +213,8 @@ class Edge:
         self.now: Callable[[], float] = world.clock.monotonic
         self.service = Service(router, self.limits, self.now, self.wake, self.report_bug)
         self.service.deadlines.on_first = self._arm_deadlines
+        if http is not None:
+            self.service.on_http = opener(http)
         self._dirty: list[Any] = []
         self._flush_due = False
         self._connections: dict[EdgeConnection, None] = {}
@@ -224,12 +237,17 @@ class Edge:
         tls: ssl.SSLContext | None = None,
         grpc: bool = True,
         http: bool = True,
+        admit: Callable[[Any], str | None] | None = None,
     ) -> Listener:
-        """Accept connections at ``address``. Raises OSError when it is taken."""
+        """Accept connections at ``address``. Raises OSError when it is taken.
+
+        ``admit`` looks at each new transport and returns a reason to refuse it (certificate revoked, name not
+        allowed), or None.
+        """
         secure = tls is not None
         listener = await self._net.listen(
             address,
-            lambda: EdgeConnection(self, grpc, http, secure),
+            lambda: EdgeConnection(self, grpc, http, secure, admit),
             tls=tls,
             handshake_seconds_max=self.limits.handshake_seconds_max,
         )
@@ -284,6 +302,11 @@ class Edge:
         if not self._sweeping:
             self._sweeping = True
             self._clock.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def rejected(self, transport: Any, reason: str) -> None:
+        self._logger.warn(  # noqa: G010 - ours, not the standard library's
+            "rejected connection", **{"remote-addr": _peer_name(transport), "error": reason}
+        )
 
     def grown_up(self, connection: EdgeConnection) -> None:
         """It has shown what it is: the handshake's deadline is off."""

@@ -45,7 +45,8 @@ class HttpRequest:
 class Sink(Protocol):
     """Where an answer goes; the connection behind it."""
 
-    peer: str
+    @property
+    def peer(self) -> str: ...
 
     @property
     def pending_bytes(self) -> int: ...

@@ -157,10 +157,10 @@ class GrpcServerConnection(Http2Connection):
             ):
                 head = blocks.get(data[pos + 9 : end])
                 if head is not None and head.unary is not None:
-                    word, flags2, sid2, compressed, message_size = peek(data, end)
+                    word2, flags2, sid2, compressed, message_size = peek(data, end)
                     stop = end + 14 + message_size
                     if (
-                        word == (message_size + 5) << 8  # DATA with this one message
+                        word2 == (message_size + 5) << 8  # DATA with this one message
                         and flags2 == 1
                         and sid2 == sid
                         and not compressed
@@ -245,6 +245,7 @@ class GrpcServerConnection(Http2Connection):
             stream = self.service.on_http(self, sid, head, end_stream)
             stream.remote_closed = end_stream
             self.streams[sid] = stream
+            stream.begin()
             if end_stream:
                 stream.on_data(b"", 0, 0, True)
             return

@@ -333,10 +333,10 @@ class Http2Connection:
         (code,) = U32.unpack_from(data, start)
         self._detached.pop(sid, None)
         stream = self.forget(sid)
-        if not self.client:
-            self.spend_reset()
         if stream is not None:
             stream.on_reset(code)
+        if not self.client:
+            self.spend_reset()
 
     def _priority(self, sid: int, data: bytes, start: int, end: int) -> None:
         if sid == 0:

@@ -129,8 +129,11 @@ class HeaderEncoder:
 
     def resize(self, table_bytes_max: int) -> None:
         """The peer's SETTINGS_HEADER_TABLE_SIZE; more than 4096 is not used."""
-        self._remembered.clear()
-        self._encoder.header_table_size = min(table_bytes_max, 4096)
+        size = min(table_bytes_max, 4096)
+        # Set to what it is, the library forgets a change that it has not announced yet.
+        if size != self._encoder.header_table_size:
+            self._remembered.clear()
+            self._encoder.header_table_size = size
 
 
 def hpack_integer(value: int, prefix_bits: int, first: int) -> bytes:
