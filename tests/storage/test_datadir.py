@@ -29,11 +29,20 @@ def test_it_is_made_private(tmp_path: Path) -> None:
     assert not list(Path(data_dir.path).rglob(".touch"))
 
 
+def test_its_names_are_durable_before_anything_is_in_it() -> None:
+    disk = FakeDisk()
+    DataDir(disk, "/a/b/data").close()
+    after = disk.after_crash("none")
+    for path in ("/a", "/a/b", "/a/b/data", "/a/b/data/member", "/a/b/data/member/snap"):
+        assert after.is_dir(path)
+
+
 def test_a_log_elsewhere() -> None:
     disk = FakeDisk()
     data_dir = DataDir(disk, "/data", "/fast/wal")
     assert data_dir.wal == "/fast/wal"
-    disk.mkdir("/fast")
+    assert disk.is_dir("/fast")
+    assert not disk.exists("/fast/wal")
     Wal.create(disk, data_dir.wal, b"", segment_bytes=4096).close()
     assert data_dir.has_wal()
     data_dir.close()

@@ -400,6 +400,8 @@ class BufferedBackend(ABC):
     def _flush_failed(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
             raise error
+        if self._closed:
+            return
         cause: Exception = error
         self._submit(self._abort, lambda _result: self._aborted(cause), lambda _second: self._aborted(cause))
 
@@ -432,6 +434,8 @@ class BufferedBackend(ABC):
     def _release(self) -> None:
         """Hand the store to whoever waits: exclusive jobs first, then a queued flush."""
         self._under_way = False
+        if self._closed:
+            return
         self._next_exclusive()
         if not self._under_way and self._queued and self._queued_done:
             self._start_flush()
@@ -441,7 +445,10 @@ class BufferedBackend(ABC):
             self._waiting.pop(0)()
 
     def _exclusive(self, job: Callable[[], T], then: Callable[[T], object], failed: Failed | None) -> None:
-        """Run ``job`` in the lane while no flush is under way, then ``then`` here before any flush begins."""
+        """Run ``job`` in the lane while no flush is under way, then ``then`` here before any flush begins.
+
+        ``then`` is called after a close, too, to let go of what the job made.
+        """
 
         def begin() -> None:
             self._under_way = True

@@ -38,8 +38,10 @@ class DataDir:
         self._lock: File | None = None
         try:
             for directory in (data_dir, self.member, self.snap):
-                disk.mkdir(directory, mode=_MODE)
+                self._make(directory)
                 self._touch(directory)
+            if wal_dir and _parent(wal_dir):
+                self._make(_parent(wal_dir))
             if has_wal(disk, self.wal):
                 self._touch(self.wal)
             lock = disk.open(f"{self.member}/{LOCK_NAME}", create=True, mode=0o600)
@@ -49,6 +51,18 @@ class DataDir:
             lock.close()
             raise LockedError(f"{data_dir}: the data directory is in use by another etcd process")
         self._lock = lock
+
+    def _make(self, directory: str) -> None:
+        """Make it and its parents, durably: a log in a directory whose own name is lost is lost, too."""
+        missing = []
+        path = directory
+        while path and not self._disk.exists(path):
+            missing.append(path)
+            path = _parent(path)
+        if missing:
+            self._disk.mkdir(directory, mode=_MODE)
+            for path in reversed(missing):
+                self._disk.sync_dir(_parent(path) or ".")
 
     def _touch(self, directory: str) -> None:
         path = f"{directory}/.touch"
@@ -83,3 +97,8 @@ class DataDir:
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.close()
+
+
+def _parent(path: str) -> str:
+    head, slash, _ = path.rstrip("/").rpartition("/")
+    return head or slash

@@ -71,6 +71,9 @@ _PLAIN_KEY_BYTES_MAX: Final = _KEY_BYTES_MAX - _DIGEST_BYTES - 1
 
 _BUILD_ITEMS: Final = 10_000
 
+_ROOM_BYTES_MIN: Final = 64 << 10
+"""With less room than this a failed write is put down to the full disk."""
+
 
 def _no_time() -> float:
     return 0.0
@@ -241,9 +244,13 @@ class LmdbBackend(BufferedBackend):
             _put_batch(env, dbs, batch)
             if not self._unsafe_no_fsync:
                 env.sync(True)
+        except Exception:
+            env.close()
+            self._disk.remove(path)
+            raise
         finally:
             env.close()
-        self._disk.remove(path + "-lock")
+            self._disk.remove(path + "-lock")
         self._adopt(path)
 
     def _adopt(self, path: str) -> None:
@@ -344,6 +351,8 @@ class LmdbBackend(BufferedBackend):
         words = f"{self._path}: {error}"
         if isinstance(error, lmdb.DiskError):
             return DiskFullError(words)
+        if isinstance(error, lmdb.Error) and self._no_room():
+            return DiskFullError(f"{words} (no space left on device)")
         if isinstance(error, lmdb.ReadonlyError):
             return NotWritableError(words)
         if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)):
@@ -351,6 +360,14 @@ class LmdbBackend(BufferedBackend):
         if isinstance(error, lmdb.Error) and os.strerror(errno.EROFS) in str(error):
             return NotWritableError(words)
         return WriteFailed(words)
+
+    def _no_room(self) -> bool:
+        # LMDB calls a write that was cut short by a full disk an I/O error.
+        try:
+            room = os.statvfs(self._directory)
+        except OSError:
+            return False
+        return room.f_bavail * room.f_frsize < _ROOM_BYTES_MIN
 
     # ------------------------------------------------------------------ committed data
 
@@ -390,8 +407,8 @@ class LmdbBackend(BufferedBackend):
             self._exclusive(self._copy_compact, adopt, failed)
 
         def adopt(handle: _Handle) -> None:
-            self._swap(handle)
-            done()
+            if self._swap(handle):
+                done()
 
         self.flush(rewrite, failed)
 
@@ -400,8 +417,13 @@ class LmdbBackend(BufferedBackend):
         path = self._path + ".defrag"
         if self._disk.exists(path):
             self._disk.remove(path)
-        self._handle.env.copy(path, compact=True)
-        os.chmod(path, 0o600)  # noqa: PTH101 - LMDB makes copies with the umask's mode
+        try:
+            self._handle.env.copy(path, compact=True)
+            os.chmod(path, 0o600)  # noqa: PTH101 - LMDB makes copies with the umask's mode
+        except (OSError, lmdb.Error):
+            # On a full disk the half copy must not stay.
+            self._disk.remove(path)
+            raise
         self._failpoints.hit("defragBeforeRename")
         self._adopt(path)
         return self._open()
@@ -416,21 +438,23 @@ class LmdbBackend(BufferedBackend):
 
         def adopt(handle: _Handle) -> None:
             self._drop_buffers()
-            self._swap(handle)
-            done()
+            if self._swap(handle):
+                done()
 
         self._exclusive(rebuild, adopt, failed)
 
-    def _swap(self, handle: _Handle) -> None:
+    def _swap(self, handle: _Handle) -> bool:
+        """Read and write through ``handle`` from here on; False when the backend was closed meanwhile."""
         if self._closed:
             handle.retire()
-            return
+            return False
         former, self._handle = self._handle, handle
         self._reader.abort()
         self._reader = handle.env.begin()
         self._get = self._reader.get
         former.retire()
         self._measure()
+        return True
 
     def close(self) -> None:
         if self._closed:

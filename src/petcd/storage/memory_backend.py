@@ -244,7 +244,8 @@ class MemoryBackend(BufferedBackend):
             self._exclusive(self._copy_compact, adopt, failed)
 
         def adopt(journal: File | None) -> None:
-            self._adopt(journal)
+            if not self._adopt(journal):
+                return
             self._store.bytes_high_water = self._store.bytes_in_use
             done()
 
@@ -278,13 +279,17 @@ class MemoryBackend(BufferedBackend):
             raise
         return file
 
-    def _adopt(self, journal: File | None) -> None:
-        if self._closed and journal is not None:
-            journal.close()
-        elif self._journal is not None and journal is not None:
+    def _adopt(self, journal: File | None) -> bool:
+        """Go on with ``journal``; False when the backend was closed meanwhile."""
+        if self._closed:
+            if journal is not None:
+                journal.close()
+            return False
+        if self._journal is not None and journal is not None:
             self._journal.close()
             self._journal = journal
             self._journal_bytes = journal.size()
+        return True
 
     def replace(self, items: Callable[[], Iterable[Item]], done: Done, failed: Failed | None = None) -> None:
         def rebuild() -> tuple[File | None, MemoryStore]:
@@ -300,7 +305,8 @@ class MemoryBackend(BufferedBackend):
         def adopt(result: tuple[File | None, MemoryStore]) -> None:
             journal, store = result
             self._drop_buffers()
-            self._adopt(journal)
+            if not self._adopt(journal):
+                return
             self._store.tables = store.tables
             self._store.shared = set()
             self._store.bytes_in_use = self._store.bytes_high_water = store.bytes_in_use

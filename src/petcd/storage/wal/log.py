@@ -242,6 +242,8 @@ class Wal:
         tail = files[-1]
         if reader.offset == 0:
             raise CorruptError(tail.path, "the last segment is empty", 0)
+        if not contents.metadata:
+            raise CorruptError(tail.path, "no metadata record")
         # Nothing may follow the last record: the next ones are written over zeros.
         former_bytes = tail.size()
         if former_bytes > reader.offset:
