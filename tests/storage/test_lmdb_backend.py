@@ -28,7 +28,8 @@ from petcd.storage.errors import (
     WriteFailed,
     WrittenByGoError,
 )
-from petcd.storage.lmdb_backend import LmdbBackend, check_file
+from petcd.storage.lmdb_backend import LmdbBackend
+from petcd.storage.lmdb_file import check_file
 from petcd.storage.schema import CONSISTENT_INDEX, KEY, META, STORAGE_VERSION, encode_u64
 
 PAGE = 4096

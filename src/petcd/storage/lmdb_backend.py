@@ -22,9 +22,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import lmdb
 
@@ -45,6 +44,7 @@ from petcd.storage.errors import (
     WrittenByGoError,
     write_failed,
 )
+from petcd.storage.lmdb_file import check_file, newest_meta
 from petcd.storage.schema import (
     BUCKETS,
     FIXED_KEYS,
@@ -335,7 +335,7 @@ class LmdbBackend(BufferedBackend):
 
     def _measure(self) -> None:
         handle = self._handle
-        meta = _newest_meta(handle.file)
+        meta = newest_meta(handle.file)
         self._size = (meta.last_page + 1) * meta.page_bytes
         pages = 2 + meta.tree_pages
         for db in handle.dbs.values():
@@ -565,103 +565,3 @@ def _range(
         found.append((key, value))
     found.sort()
     return found[:limit] if limit else found
-
-
-# ---------------------------------------------------------------------- the file, looked at from outside
-
-
-class Meta(NamedTuple):
-    """What a meta page says."""
-
-    page_bytes: int
-    last_page: int
-    transaction: int
-    tree_pages: int
-    """Pages of the free list's and the bucket list's trees."""
-    roots: tuple[int, int]
-    """Root pages of these two trees."""
-
-
-_META: Final = struct.Struct("<16xIIQQ" + "IHHQQQQQ" * 2 + "QQ")
-_MAGIC: Final = 0xBEEFC0DE
-_DATA_VERSION: Final = 1
-_NO_PAGE: Final = (1 << 64) - 1
-_PAGE: Final = struct.Struct("<Q2xHI")
-_BRANCH, _LEAF, _OVERFLOW = 0x01, 0x02, 0x04
-_BIG_DATA, _SUB_DATA = 0x01, 0x02
-
-
-def _parse_meta(page: bytes) -> Meta | None:
-    if len(page) < _META.size:
-        return None
-    fields = _META.unpack_from(page)
-    magic, version = fields[0], fields[1]
-    if magic != _MAGIC or version != _DATA_VERSION:
-        return None
-    free, main = fields[4:12], fields[12:20]
-    return Meta(
-        page_bytes=free[0],
-        last_page=fields[20],
-        transaction=fields[21],
-        tree_pages=sum(free[3:6]) + sum(main[3:6]),
-        roots=(free[7], main[7]),
-    )
-
-
-def _newest_meta(file: File) -> Meta:
-    """Raises: CorruptError when neither meta page is one."""
-    first = _parse_meta(file.pread(_META.size, 0))
-    page_bytes = first.page_bytes if first is not None else 4096
-    second = _parse_meta(file.pread(_META.size, page_bytes))
-    metas = [meta for meta in (first, second) if meta is not None]
-    if len(metas) < 2 or page_bytes < 512:
-        raise CorruptError(file.path, "not a backend file: its meta pages are damaged")
-    return max(metas, key=lambda meta: meta.transaction)
-
-
-def check_file(file: File) -> None:
-    """Refuse a file that is no LMDB file, or that lost pages which its newest meta page reaches.
-
-    Raises: CorruptError.
-    """
-    meta = _newest_meta(file)
-    file_bytes = file.size()
-    if file_bytes >= (meta.last_page + 1) * meta.page_bytes:
-        return
-    # Pages that were freed again in the transaction that took them need never have been written, so a file
-    # may rightly be shorter. Rare enough to look at every page.
-    for root in meta.roots:
-        if root != _NO_PAGE:
-            _check_tree(file, file_bytes, meta.page_bytes, root)
-
-
-def _check_tree(file: File, file_bytes: int, page_bytes: int, root: int) -> None:
-    waiting = [root]
-    while waiting:
-        number = waiting.pop()
-        if (number + 1) * page_bytes > file_bytes:
-            raise CorruptError(
-                file.path, f"truncated: page {number} is missing, the file has {file_bytes} bytes"
-            )
-        page = file.pread(page_bytes, number * page_bytes)
-        own_number, flags, bounds = _PAGE.unpack_from(page)
-        if own_number != number or not flags & (_BRANCH | _LEAF):
-            raise CorruptError(file.path, f"page {number} is not part of a tree")
-        count = ((bounds & 0xFFFF) - 16) // 2
-        for offset in struct.unpack_from(f"<{count}H", page, 16):
-            low, high, node_flags, key_bytes = struct.unpack_from("<HHHH", page, offset)
-            if flags & _BRANCH:
-                waiting.append(low | high << 16 | node_flags << 32)
-                continue
-            data_at = offset + 8 + key_bytes
-            if node_flags & _SUB_DATA:
-                (sub_root,) = struct.unpack_from("<Q", page, data_at + 40)
-                if sub_root != _NO_PAGE:
-                    waiting.append(sub_root)
-            elif node_flags & _BIG_DATA:
-                (first,) = struct.unpack_from("<Q", page, data_at)
-                pages = -(-(16 + (low | high << 16)) // page_bytes)
-                if (first + pages) * page_bytes > file_bytes:
-                    raise CorruptError(
-                        file.path, f"truncated: page {first} is missing, the file has {file_bytes} bytes"
-                    )
