@@ -61,7 +61,7 @@ class _Call:
         self.number = number
         self.done = done
         self.on_message = on_message
-        self.buffer = b""
+        self.buffer = bytearray()
         self.taken = 0
         self.window = window
         self.waiting: deque[bytes] = deque()
@@ -291,14 +291,14 @@ class Channel(asyncio.Protocol):
         call = self._calls.get(number)
         if call is None:
             return
-        data = call.buffer + payload if call.buffer else payload
         if call.on_message is None:
-            call.buffer = data
+            call.buffer += payload
             return
         call.taken += len(payload)
         if call.taken > _CREDIT:
             self._out.append(frame(WINDOW_UPDATE, 0, number, struct.pack(">I", call.taken)))
             call.taken = 0
+        data = bytes(call.buffer) + payload if call.buffer else payload
         position, size, on_message = 0, len(data), call.on_message
         while size - position >= 5:
             end = position + 5 + int.from_bytes(data[position + 1 : position + 5], "big")
@@ -306,7 +306,7 @@ class Channel(asyncio.Protocol):
                 break
             on_message(data[position + 5 : end])
             position = end
-        call.buffer = data[position:]
+        call.buffer = bytearray(data[position:])
 
     def _on_headers(self, number: int, block: bytes, flags: int) -> None:
         fields = self._blocks.get(block)
@@ -325,7 +325,7 @@ class Channel(asyncio.Protocol):
             return
         code = int(fields.get(b"grpc-status", b"2"))
         if code == 0:
-            call.done(0, "", call.buffer[5:])
+            call.done(0, "", bytes(call.buffer[5:]))
         else:
             call.done(code, fields.get(b"grpc-message", b"").decode(), b"")
 
