@@ -157,6 +157,22 @@ def test_crash_at_every_operation() -> None:
     assert operations == 7
 
 
+@pytest.mark.parametrize("kept", range(6))
+def test_a_write_may_be_torn_at_a_byte(kept: int) -> None:
+    with Simulation(1) as sim:
+        host, disk = boot(sim)
+        file = disk.open("f", create=True)
+        file.pwrite(b"before", 0)
+        file.sync()
+        disk.sync_dir("")
+        host.drive.faults.crash_at = host.drive.operations + 1
+        host.drive.faults.crash_keeps = kept
+        with pytest.raises(SimCrash):
+            file.pwrite(b"after", 6)
+        host.drive.faults.crash_at = 0
+        assert restart(host, Loss.ALL).read("f") == b"before" + b"after"[:kept]
+
+
 def test_a_full_disk_takes_what_fits() -> None:
     with Simulation(1) as sim:
         host, disk = boot(sim)

@@ -35,8 +35,13 @@ class SimFile:
         return self._inode.now.read(size, offset)
 
     def pwrite(self, data: bytes, offset: int, /) -> None:
-        self._step("pwrite", writes=True)
         data = bytes(data)
+        faults = self._disk.drive.faults
+        if faults.crash_keeps is not None and faults.crash_at == self._disk.drive.operations + 1:
+            torn = data[: faults.crash_keeps]
+            self._inode.now.write(torn, offset)
+            self._inode.durable.write(torn, offset)
+        self._step("pwrite", writes=True)
         size = self._inode.now.size
         extra = offset + len(data) - size
         fits = self._disk.drive.reserve(extra, self._path)

@@ -204,6 +204,8 @@ class DiskFaults:
 
     crash_at: int = 0
     """Die instead of running this operation."""
+    crash_keeps: int | None = None
+    """When that operation is a write: how many of its bytes reach the disk first, synced."""
     fail_at: dict[int, int] = field(default_factory=dict)
     """Operation number to errno."""
     capacity_bytes: int = 0
