@@ -1,9 +1,10 @@
-"""The differential cases: command lines in an order, each run by both tools against a server of its own.
+"""The differential cases: lines in an order, each run by both tools against a server of its own.
 
 ``E`` stands for the server's endpoint. A case with ``differs`` is expected to differ for the reason given (3.4
 quirks that later releases changed); its exit status must still be the same unless ``status_differs``.
 """
 
+# ruff: noqa: E501  a line of the table is a command line
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -26,7 +27,13 @@ class Case:
         return text
 
 
-def c(*line: str, stdin: bytes = b"", env: dict[str, str] | None = None, differs: str = "", status: bool = False) -> Case:  # fmt: skip
+def c(
+    *line: str,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    differs: str = "",
+    status: bool = False,
+) -> Case:
     return Case(line, stdin, env or {}, differs, status)
 
 
@@ -266,6 +273,25 @@ LEASE = [
     c("lease", "nosuch", differs=HELP),
     c("lease", "--help", differs=HELP),
     c("leas", "gran", "60"),
+    c("lease", "grant", "300"),
+    c("put", "lk1", "v", "--lease", "LEASE"),
+    c("put", "lk1", "v2", "--ignore-lease"),
+    c("get", "lk1"),
+    c("lease", "timetolive", "LEASE", "--keys", "-w", "table"),
+    c("lease", "timetolive", "LEASE", "--keys"),
+    c("lease", "timetolive", "LEASE"),
+    c("lease", "keep-alive", "--once", "LEASE"),
+    c("lease", "keep-alive", "--once", "LEASE", "-w", "json"),
+    c("lease", "keep-alive", "--once", "LEASE", "-w", "fields"),
+    c("lease", "keep-alive", "--once", "LEASE", "-w", "table"),
+    c("lease", "timetolive", "LEASE", "--keys", "-w", "json"),
+    c("lease", "timetolive", "LEASE", "--keys", "-w", "fields"),
+    c("txn", stdin=b'lease("lk1") = "0"\n\n\n\n', differs=PANIC, status=True),
+    c("get", "lk1", "-w", "fields"),
+    c("lease", "revoke", "LEASE"),
+    c("get", "lk1"),
+    c("lease", "revoke", "LEASE"),
+    c("lease", "timetolive", "LEASE", "--keys"),
 ]
 
 CLUSTER = [
@@ -295,6 +321,11 @@ CLUSTER = [
     c("member", "list", "-w", "table", differs=BOX),
     c("member", "list", "-w", "json", "--hex", differs=MEMBER_HEX),
     c("member", "li"),
+    c("member", "update", "MEMBER", "--peer-urls=http://127.0.0.1:7"),
+    c("member", "update", "MEMBER", "--peer-urls=http://127.0.0.1:8,http://127.0.0.1:9", "-w", "json"),
+    c("member", "promote", "MEMBER"),
+    c("member", "remove", "MEMBER"),
+    c("move-leader", "MEMBER"),
     c("member", "add"),
     c("member", "add", "m2"),
     c("member", "add", "m2", "http://127.0.0.1:1"),
@@ -487,7 +518,37 @@ WATCH = [
     c("watch", "-i", stdin=b"watch foo --\n"),
 ]  # fmt: skip
 
+CONCURRENCY = [
+    c("lock"),
+    c("lock", "m1", "--", "sh", "-c", "echo held; exit 0"),
+    c("lock", "m1", "--", "sh", "-c", "exit 7", differs="up to 3.4 the status is always 1", status=True),
+    c("lock", "m1", "nosuchcmd"),
+    c("lock", "m1", "--", "nosuchcmd"),
+    c("lock", "m1", "--ttl=3", "echo", "hi"),
+    c("lock", "m1", "--ttl=x", differs=USAGE),
+    c("elect"),
+    c("elect", "e"),
+    c("elect", "e", "p", "x"),
+    c("elect", "-l", "e", "p"),
+    c("elect", "-l"),
+    c("make-mirror"),
+    c("make-mirror", "a", "b"),
+    c("make-mirror", "--dest-prefix=a", "--no-dest-prefix", "127.0.0.1:1"),
+    c("check", differs=HELP),
+    c("check", "perf", "--load=zzz"),
+    c("check", "datascale", "--load=zzz"),
+    c("put", "/etcdctl-check-perf/x", "1"),
+    c("check", "perf", differs="from 3.5 on the command in the text stands in quotes"),
+    c("put", "/etcdctl-check-datascale/x", "1"),
+    c("check", "datascale"),
+    c("snapshot", differs=HELP),
+    c("snapshot", "save", differs="up to 3.5 the text does not name the argument"),
+    c("snapshot", "save", "/nonexistent/dir/snap.db"),
+    c("completion", differs=HELP, status=True),
+]
+
 GROUPS = {
+    "concurrency": CONCURRENCY,
     "kv": KV,
     "txn": TXN,
     "lease": LEASE,

@@ -1,6 +1,7 @@
 """Runs our etcdctl once per line of JSON on stdin, each time in a fork of this process.
 
-A fork costs a tenth of a new interpreter, and is otherwise the same: its own stdin, stdout, stderr, exit status.
+A fork costs a tenth of a new interpreter, and is otherwise the same: its own stdin, stdout, stderr and exit
+status.
 """
 
 import json
@@ -9,7 +10,24 @@ import sys
 import tempfile
 from importlib import import_module
 
-for name in ("kv", "txn", "watch", "lease", "endpoint", "member", "maintenance", "auth", "user", "role", "version"):
+for name in (
+    "kv",
+    "txn",
+    "watch",
+    "lease",
+    "endpoint",
+    "member",
+    "maintenance",
+    "auth",
+    "user",
+    "role",
+    "version",
+    "concurrency",
+    "process",
+    "mirror",
+    "check",
+    "snapshot",
+):
     import_module(f"petcd.cli.etcdctl.{name}")
 for name in ("simple", "json", "fields", "table", "protobuf"):
     import_module(f"petcd.cli.etcdctl.printers.{name}")
@@ -23,7 +41,7 @@ def child(request: dict, stdin: int, stdout: int, stderr: int) -> None:  # type:
         del os.environ[name]
     os.environ.update(request["env"])
     sys.argv = ["etcdctl", *request["arguments"]]
-    sys.stdin = open(0)
+    sys.stdin = open(0)  # noqa: SIM115  for the rest of this process
     from petcd.cli.etcdctl import main
 
     status = 70
@@ -31,7 +49,7 @@ def child(request: dict, stdin: int, stdout: int, stderr: int) -> None:  # type:
         status = main()
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001  whatever it is, this fork must not go on as its parent
         import traceback
 
         traceback.print_exc()
@@ -43,7 +61,7 @@ def child(request: dict, stdin: int, stdout: int, stderr: int) -> None:  # type:
 
 for line in sys.stdin:
     job = json.loads(line)
-    files = [tempfile.TemporaryFile() for _ in range(3)]
+    files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115  closed below
     files[0].write(job["stdin"].encode("latin-1"))
     files[0].seek(0)
     pid = os.fork()

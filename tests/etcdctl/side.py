@@ -23,8 +23,32 @@ _MASKS = (
     (re.compile(rb"(?<![\w.])\d+(\.\d+)?(\xc2\xb5s|ns|ms|s)(?![\w%])"), b"<time>"),
     (re.compile(rb'("(?:raft_term|raftTerm|raftIndex|raftAppliedIndex)":)\d+'), rb"\1<n>"),
     (re.compile(rb'("RaftTerm" : )\d+'), rb"\1<n>"),
+    # A backend grows when it likes.
+    (re.compile(rb'("(?:dbSize|dbSizeInUse)":)\d+'), rb"\1<n>"),
 )
 _NOISE = re.compile(rb'^(\{"level":.*|\d{4}[-/]\d\d[-/]\d\d .*|stty: .*)\n', re.MULTILINE)
+
+
+_NAMED = {
+    "LEASE": re.compile(rb"lease ([0-9a-f]{16}) granted"),
+    "MEMBER": re.compile(rb"^([0-9a-f]+), started", re.MULTILINE),
+}
+
+
+class Names:
+    """Ids that one tool's server gave, put in place of their names in later lines."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def learn(self, stdout: bytes) -> None:
+        for name, pattern in _NAMED.items():
+            found = pattern.search(stdout)
+            if found:
+                self._known[name] = found[1].decode()
+
+    def fill(self, line: tuple[str, ...]) -> list[str]:
+        return [self._known.get(word, word) for word in line]
 
 
 def masked(outcome: OUTCOME) -> OUTCOME:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from tests.etcdctl.cases import GROUPS, Case
-from tests.etcdctl.side import GoTool, OurTool, masked
+from tests.etcdctl.side import GoTool, Names, OurTool, masked
 from tests.servers import GO_ETCDCTL, needs_go_etcd, needs_go_etcdctl, serving
 
 pytestmark = [pytest.mark.go, needs_go_etcd, needs_go_etcdctl]
@@ -37,13 +36,17 @@ def _environment(case: Case, endpoint: str) -> dict[str, str]:
 
 
 def compare(group: str, tools: tuple[GoTool, OurTool]) -> tuple[int, int, list[str]]:
-    """Run a group: how many cases are identical, how many differ for their reason, and the others' reports."""
+    """Run a group: how many cases are identical, how many differ for their reason, reports of the rest."""
     go, ours = tools
     same = explained = 0
     wrong = []
+    names, own_names = Names(), Names()
     for case in GROUPS[group]:
-        theirs = masked(go.run(list(case.line), case.stdin, _environment(case, go.endpoint)))
-        own = masked(ours.run(list(case.line), case.stdin, _environment(case, ours.endpoint)))
+        theirs = go.run(names.fill(case.line), case.stdin, _environment(case, go.endpoint))
+        own = ours.run(own_names.fill(case.line), case.stdin, _environment(case, ours.endpoint))
+        names.learn(theirs[0])
+        own_names.learn(own[0])
+        theirs, own = masked(theirs), masked(own)
         if own == theirs:
             same += 1
         elif case.differs and (own[2] == theirs[2] or case.status_differs):

@@ -49,6 +49,7 @@ class Context:
         self._session: Session | None = None
         self._printer: Printer | None = None
         self._settled = False
+        self._discovered: list[str] | None = None
 
     def close(self) -> None:
         if self._session is not None:
@@ -111,6 +112,18 @@ class Context:
         return session
 
     def endpoints(self) -> list[str]:
+        """Found by DNS where that was asked for, else those of ``--endpoints``."""
+        if self.flags["discovery-srv"]:
+            if self._discovered is None:
+                from petcd.cli.etcdctl import discovery
+
+                self._discovered = discovery.client_endpoints(
+                    self.flags["discovery-srv"],
+                    self.flags["discovery-srv-name"],
+                    insecure=self.flags["insecure-discovery"],
+                )
+            if self._discovered:
+                return list(self._discovered)
         return list(self.flags["endpoints"])
 
     def open(self, endpoints: list[str]) -> Session:

@@ -175,12 +175,13 @@ class FlagSet:
     def _short(self, word: str, rest: list[str]) -> None:
         letters = word[1:]
         while letters:
+            shown = f"{_rune(letters[0])} in -{letters}"
             letter, letters = letters[0], letters[1:]
             flag = self.shorthands.get(letter)
             if flag is None:
                 if letter == "h":
                     raise HelpRequested
-                raise FlagError(f"unknown shorthand flag: {_rune(letter)} in {word}")
+                raise FlagError(f"unknown shorthand flag: {shown}")
             if letters.startswith("=") and len(letters) > 1:
                 value, letters = letters[1:], ""
             elif flag.takes_no_value:
@@ -190,7 +191,7 @@ class FlagSet:
             elif rest:
                 value = rest.pop()
             else:
-                raise FlagError(f"flag needs an argument: {_rune(letter)} in {word}")
+                raise FlagError(f"flag needs an argument: {shown}")
             self.set(flag, value)
 
 

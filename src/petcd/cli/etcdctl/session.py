@@ -94,6 +94,9 @@ class Stream:
                 raise
             raise _deadline() from None
 
+    def cancel(self) -> None:
+        self._connection.cancel(self._call)
+
     def ready(self) -> bool:
         """Whether there is something to receive that ``select`` does not show."""
         return bool(self._call.messages) or self._call.ended or self._connection.ready()

@@ -104,6 +104,14 @@ ROOT: Final = Command(
                 Command("cancel", "Cancel the ongoing downgrade action to cluster", "maintenance"),
             ),
         ),
+        Command("make-mirror", "Makes a mirror at the destination etcd cluster", "mirror", group="util"),
+        Command("lock", "Acquires a named lock", "concurrency", group="concurrency"),
+        Command(
+            "elect",
+            "Observes and participates in leader election",
+            "concurrency",
+            group="concurrency",
+        ),
         Command(
             "auth",
             "Enable or disable authentication",
@@ -153,6 +161,12 @@ ROOT: Final = Command(
                     "check",
                 ),
             ),
+        ),
+        Command(
+            "completion",
+            "Generate completion script",
+            "completion",
+            group="util",
         ),
         Command("version", "Prints the version of etcdctl", "version", group="util"),
         Command("options", "Prints the list of global command-line options", "version", group="util"),
