@@ -306,6 +306,11 @@ class Stream(Http2Stream):
         sender: Sender | None = conn.senders.get(self.sid)
         return (sender.waiting if sender is not None else 0) + conn.unflushed()
 
+    @property
+    def blocked(self) -> bool:
+        """The client does not keep up: more than the low mark waits, and ``on_writable`` will follow."""
+        return self._held_back
+
     def close(self, code: int = 0, text: str = "") -> None:
         """End the stream with a status, after what was sent. The handler hears nothing more."""
         if self.closed:

@@ -1,0 +1,161 @@
+"""The KV service: checks at the door, then the log or the store (contract wire-v3 section 3).
+
+A handler may raise a row of the error table; the connection answers the call with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from petcd import errors
+from petcd.api.service import Service, malformed
+from petcd.errors import EtcdError
+from petcd.mvcc import (
+    apply_txn,
+    check_delete_range,
+    check_put,
+    check_range,
+    check_txn,
+    is_read_only,
+    is_serializable,
+)
+from petcd.net.grpc import Call, Method
+from petcd.pb import DecodeError
+from petcd.pb.etcdserverpb import (
+    CompactionRequest,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
+from petcd.server import applier
+from petcd.server.proposals import Waiter
+from petcd.server.quota import put_cost, txn_cost
+
+
+class KV(Service):
+    """etcdserverpb.KV."""
+
+    def methods(self) -> list[Method]:
+        return [
+            Method(b"/etcdserverpb.KV/Range", unary=self.range),
+            Method(b"/etcdserverpb.KV/Put", unary=self.put),
+            Method(b"/etcdserverpb.KV/DeleteRange", unary=self.delete_range),
+            Method(b"/etcdserverpb.KV/Txn", unary=self.txn),
+            Method(b"/etcdserverpb.KV/Compact", unary=self.compact),
+        ]
+
+    # -- reads -----------------------------------------------------------------------------------------
+
+    def range(self, call: Call, message: bytes) -> None:
+        try:
+            request = RangeRequest.decode(message)
+        except DecodeError as error:
+            malformed(call, error)
+            return
+        if self.refused(call):
+            return
+        check_range(request)
+        if request.serializable:
+            self.answer_range(call, request)
+        else:
+            self.member.read(self.answer_range, call, request)
+
+    def answer_range(self, call: Waiter, request: RangeRequest) -> None:
+        self.member.range_count += 1
+        try:
+            body = self.member.store.range(request)
+        except EtcdError as error:
+            call.fail(error.code, error.text)
+            return
+        call.reply(self.member.header() + body)
+
+    # -- writes ----------------------------------------------------------------------------------------
+
+    def put(self, call: Call, message: bytes) -> None:
+        try:
+            request = PutRequest.decode(message)
+        except DecodeError as error:
+            malformed(call, error)
+            return
+        if self.refused(call):
+            return
+        member = self.member
+        if member.applier.quota_is_near and not self.has_space(put_cost(request)):
+            raise errors.NoSpace
+        check_put(request)
+        member.propose(applier.PUT, message, request, call)
+
+    def delete_range(self, call: Call, message: bytes) -> None:
+        try:
+            request = DeleteRangeRequest.decode(message)
+        except DecodeError as error:
+            malformed(call, error)
+            return
+        if self.refused(call):
+            return
+        check_delete_range(request)
+        self.member.propose(applier.DELETE_RANGE, message, request, call)
+
+    def txn(self, call: Call, message: bytes) -> None:
+        try:
+            request = TxnRequest.decode(message)
+        except DecodeError as error:
+            malformed(call, error)
+            return
+        if self.refused(call):
+            return
+        member = self.member
+        if member.applier.quota_is_near and not self.has_space(txn_cost(request)):
+            raise errors.NoSpace
+        check_txn(request, member.config.max_txn_ops)
+        if not is_read_only(request):
+            member.propose(applier.TXN, message, request, call)
+        elif is_serializable(request):
+            self.answer_read_only_txn(call, request)
+        else:
+            member.read(self.answer_read_only_txn, call, request)
+
+    def answer_read_only_txn(self, call: Waiter, request: TxnRequest) -> None:
+        try:
+            body = apply_txn(self.member.store, request)
+        except EtcdError as error:
+            call.fail(error.code, error.text)
+            return
+        call.reply(self.member.header() + body)
+
+    def compact(self, call: Call, message: bytes) -> None:
+        try:
+            request = CompactionRequest.decode(message)
+        except DecodeError as error:
+            malformed(call, error)
+            return
+        if self.refused(call):
+            return
+        waiter: Waiter = _PhysicalCompaction(call, self.member, request) if request.physical else call
+        self.member.propose(applier.COMPACTION, message, request, waiter)
+
+    def has_space(self, cost: int) -> bool:
+        """Whether a write of this cost fits; raises the alarm when it does not."""
+        member = self.member
+        if member.quota.allows(member.backend.size(), cost):
+            return True
+        member.raise_nospace()
+        return False
+
+
+class _PhysicalCompaction:
+    """Holds the answer back until the removed revisions are gone from the backend."""
+
+    __slots__ = ("_call", "_member", "_request")
+
+    def __init__(self, call: Waiter, member: Any, request: CompactionRequest) -> None:
+        self._call = call
+        self._member = member
+        self._request = request
+
+    def reply(self, message: bytes, /) -> None:
+        self._member.when_compacted(self._request.revision, lambda: self._call.reply(message))
+
+    def fail(self, code: int, text: str, /) -> None:
+        self._member.when_compacted(self._request.revision, lambda: self._call.fail(code, text))

@@ -1,0 +1,250 @@
+"""/metrics: what the member counted in plain integers, in Prometheus' text format (contract config-metrics 10).
+
+Nothing here runs on the request path. A metric whose feature is not there yet is left out rather than
+shown as zero.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
+
+from petcd import ETCD_VERSION
+from petcd.counters import Histogram
+from petcd.net.grpc import GrpcStats
+from petcd.server.member import Member
+
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Exposition:
+    """Builds the text; one call per metric family."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def gauge(self, name: str, value: float, text: str) -> None:
+        self._head(name, "gauge", text)
+        self._lines.append(f"{name} {_number(value)}")
+
+    def counter(self, name: str, value: float, text: str) -> None:
+        self._head(name, "counter", text)
+        self._lines.append(f"{name} {_number(value)}")
+
+    def labelled(
+        self, kind: str, name: str, text: str, rows: Iterable[tuple[Mapping[str, str], float]]
+    ) -> None:
+        self._head(name, kind, text)
+        for labels, value in rows:
+            self._lines.append(f"{name}{_labels(labels)} {_number(value)}")
+
+    def histogram(self, name: str, histogram: Histogram, text: str) -> None:
+        self._head(name, "histogram", text)
+        total = 0
+        for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
+            total += count
+            self._lines.append(f'{name}_bucket{{le="{_number(bound)}"}} {total}')
+        total += histogram.counts[-1]
+        self._lines.append(f'{name}_bucket{{le="+Inf"}} {total}')
+        self._lines.append(f"{name}_sum {_number(histogram.total)}")
+        self._lines.append(f"{name}_count {total}")
+
+    def encode(self) -> bytes:
+        return ("\n".join(self._lines) + "\n").encode()
+
+    def _head(self, name: str, kind: str, text: str) -> None:
+        self._lines.append(f"# HELP {name} {text}")
+        self._lines.append(f"# TYPE {name} {kind}")
+
+
+def _number(value: float) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    inner = ",".join(
+        '{}="{}"'.format(name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
+        for name, value in labels.items()
+    )
+    return "{" + inner + "}" if inner else ""
+
+
+class HealthCounts(Protocol):
+    """How often ``/health`` said yes and no."""
+
+    @property
+    def health_success(self) -> int: ...
+
+    @property
+    def health_failures(self) -> int: ...
+
+
+def render(member: Member, grpc: GrpcStats, start_time_seconds: float, health: HealthCounts) -> bytes:
+    """The whole page."""
+    page = Exposition()
+    _server(page, member)
+    page.counter("etcd_server_health_success", health.health_success, "Successful health checks.")
+    page.counter("etcd_server_health_failures", health.health_failures, "Failed health checks.")
+    _disk(page, member)
+    _mvcc(page, member)
+    _lease(page, member)
+    _grpc(page, grpc)
+    _process(page, start_time_seconds)
+    return page.encode()
+
+
+def _server(page: Exposition, member: Member) -> None:
+    own = member.membership.members.get(member.id)
+    page.gauge("etcd_server_has_leader", member.lead != 0, "Whether or not a leader exists.")
+    page.gauge("etcd_server_is_leader", member.is_leader, "Whether or not this member is a leader.")
+    page.gauge(
+        "etcd_server_is_learner",
+        own is not None and own.is_learner,
+        "Whether or not this member is a learner.",
+    )
+    page.counter(
+        "etcd_server_leader_changes_seen_total", member.leader_changes, "The number of leader changes seen."
+    )
+    page.gauge("etcd_server_proposals_committed_total", member.node.commit_index, "The committed index.")
+    page.gauge("etcd_server_proposals_applied_total", member.applied, "The applied index.")
+    page.gauge(
+        "etcd_server_proposals_pending", len(member.proposals.by_id), "The number of pending proposals."
+    )
+    page.counter("etcd_server_proposals_failed_total", member.proposals.failed, "The failed proposals seen.")
+    page.counter("etcd_server_slow_apply_total", member.slow_applies, "The number of slow apply requests.")
+    page.gauge("etcd_server_quota_backend_bytes", member.quota.limit_bytes, "The backend's quota in bytes.")
+    page.labelled(
+        "gauge", "etcd_server_version", "The release served.", [({"server_version": ETCD_VERSION}, 1)]
+    )
+    page.labelled(
+        "gauge", "etcd_server_id", "This member's id in hexadecimal.", [({"server_id": f"{member.id:x}"}, 1)]
+    )
+    if member.membership.version:
+        short = member.membership.version.rpartition(".")[0]
+        page.labelled(
+            "gauge",
+            "etcd_cluster_version",
+            "Which version is running; 1 for the current one.",
+            [({"cluster_version": short}, 1)],
+        )
+    rows = [
+        ({"server_id": f"{who:x}", "alarm_type": {1: "NOSPACE", 2: "CORRUPT"}.get(which, str(which))}, 1.0)
+        for who, which in member.alarms.get()
+    ]
+    if rows:
+        page.labelled("gauge", "etcd_debugging_server_alarms", "Active alarms.", rows)
+
+
+def _disk(page: Exposition, member: Member) -> None:
+    page.histogram(
+        "etcd_disk_wal_fsync_duration_seconds",
+        member.wal.fsync_seconds,
+        "The latency distributions of fsync called by WAL.",
+    )
+    page.histogram(
+        "etcd_disk_backend_commit_duration_seconds",
+        member.backend.commit_seconds,
+        "The latency distributions of commit called by backend.",
+    )
+
+
+def _mvcc(page: Exposition, member: Member) -> None:
+    store, hub = member.store, member.hub
+    page.gauge("etcd_mvcc_db_total_size_in_bytes", member.backend.size(), "Bytes allocated by the database.")
+    page.gauge(
+        "etcd_mvcc_db_total_size_in_use_in_bytes", member.backend.size_in_use(), "Bytes the database uses."
+    )
+    page.counter("etcd_mvcc_range_total", member.range_count, "Ranges seen by this member.")
+    page.counter("etcd_mvcc_put_total", member.applier.put_count, "Puts seen by this member.")
+    page.counter("etcd_mvcc_delete_total", member.applier.delete_count, "Deletes seen by this member.")
+    page.counter("etcd_mvcc_txn_total", member.applier.txn_count, "Txns seen by this member.")
+    page.gauge("etcd_debugging_mvcc_keys_total", len(store.index.live), "Keys in the store.")
+    page.gauge("etcd_debugging_mvcc_current_revision", store.rev, "The current revision of the store.")
+    page.gauge(
+        "etcd_debugging_mvcc_compact_revision", store.compact_rev, "The revision of the last compaction."
+    )
+    page.gauge("etcd_debugging_mvcc_watch_stream_total", hub.stream_count, "Watch streams.")
+    page.gauge("etcd_debugging_mvcc_watcher_total", hub.watcher_count, "Watchers.")
+    page.gauge("etcd_debugging_mvcc_slow_watcher_total", hub.slow_watcher_count, "Unsynced slow watchers.")
+    page.counter("etcd_debugging_mvcc_events_total", hub.event_count, "Events sent by this member.")
+
+
+def _lease(page: Exposition, member: Member) -> None:
+    lessor = member.lessor
+    page.counter("etcd_debugging_lease_granted_total", lessor.granted, "Leases granted.")
+    page.counter("etcd_debugging_lease_revoked_total", lessor.revoked, "Leases revoked.")
+    page.counter("etcd_debugging_lease_renewed_total", lessor.renewed, "Leases renewed.")
+    page.counter("etcd_debugging_server_lease_expired_total", lessor.expired, "Leases expired.")
+
+
+def _grpc(page: Exposition, grpc: GrpcStats) -> None:
+    page.counter(
+        "etcd_network_client_grpc_received_bytes_total", grpc.bytes_received, "Bytes received from clients."
+    )
+    page.counter("etcd_network_client_grpc_sent_bytes_total", grpc.bytes_sent, "Bytes sent to clients.")
+    methods = [(_method_labels(m.path, streaming=m.stream is not None), m.stats) for m in grpc.methods()]
+    page.labelled(
+        "counter",
+        "grpc_server_started_total",
+        "RPCs started on the server.",
+        [(labels, stats.started) for labels, stats in methods],
+    )
+    page.labelled(
+        "counter",
+        "grpc_server_msg_received_total",
+        "Messages received on the server.",
+        [(labels, stats.received) for labels, stats in methods],
+    )
+    page.labelled(
+        "counter",
+        "grpc_server_msg_sent_total",
+        "Messages sent by the server.",
+        [(labels, stats.sent) for labels, stats in methods],
+    )
+    page.labelled(
+        "counter",
+        "grpc_server_handled_total",
+        "RPCs completed on the server, whatever the outcome.",
+        [
+            ({"grpc_code": code, **labels}, count)
+            for labels, stats in methods
+            for code, count in stats.handled_by_name()
+        ],
+    )
+
+
+def _method_labels(path: bytes, *, streaming: bool) -> dict[str, str]:
+    _, service, method = path.decode().split("/")
+    return {
+        "grpc_method": method,
+        "grpc_service": service,
+        "grpc_type": "bidi_stream" if streaming else "unary",
+    }
+
+
+def _process(page: Exposition, start_time_seconds: float) -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    page.counter(
+        "process_cpu_seconds_total", usage.ru_utime + usage.ru_stime, "CPU time spent, user and system."
+    )
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    page.gauge("process_max_fds", float(soft), "Most open file descriptors.")
+    page.gauge("process_start_time_seconds", start_time_seconds, "Start of the process, in Unix time.")
+    if sys.platform == "linux":
+        with open("/proc/self/statm", "rb") as statm:
+            virtual, resident = (int(pages) * _PAGE_BYTES for pages in statm.read().split()[:2])
+        page.gauge("process_virtual_memory_bytes", virtual, "Virtual memory size.")
+        page.gauge("process_resident_memory_bytes", resident, "Resident memory size.")
+        open_fds = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count, no paths
+        page.gauge("process_open_fds", open_fds, "Open file descriptors.")
+        page.gauge("os_fd_used", open_fds, "The number of used file descriptors.")
+        page.gauge("os_fd_limit", float(soft), "The file descriptor limit.")

@@ -1,0 +1,321 @@
+"""A member in this process: the place where all rooms are wired together.
+
+    etcd = await Etcd.start(config, real_world(loop), logger)
+    ...
+    await etcd.stop()
+
+The ``etcd`` command does just this; so do tests that want a real member, and the simulation with seams and a
+backend of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from petcd import ETCD_VERSION
+from petcd.api.cluster import Cluster
+from petcd.api.gateway import Gateway
+from petcd.api.grpc_health import GrpcHealth
+from petcd.api.http import StatusPages, front_door
+from petcd.api.kv import KV
+from petcd.api.lease import LeaseService
+from petcd.api.maintenance import Maintenance
+from petcd.api.watch import Watch
+from petcd.logs import NULL, Logger
+from petcd.net.edge import Edge
+from petcd.net.grpc import GrpcStats, Method, Router
+from petcd.net.http import HttpRouter
+from petcd.net.http2.limits import Limits
+from petcd.pb.etcdserverpb import LeaseGrantRequest, PutRequest, RangeRequest, TxnRequest
+from petcd.pb.membershippb import Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest
+from petcd.seams import Address, Listener, World
+from petcd.server.applier import CLUSTER_MEMBER_ATTR_SET, CLUSTER_VERSION_SET
+from petcd.server.autocompact import AutoCompactor, auto_compactor
+from petcd.server.bootstrap import BackendFactory, open_backend, open_member
+from petcd.server.config import Config
+from petcd.server.ids import hex_id
+from petcd.server.leasing import LeaseRounds
+from petcd.server.member import Member, MemberStopped
+from petcd.server.snapshotting import purge_files
+from petcd.server.url import Url
+from petcd.storage.datadir import DataDir
+
+_DRAIN_SECONDS_MAX = 5.0
+_PURGE_SECONDS = 30.0
+_PUBLISH_RETRY_SECONDS = 0.5
+
+
+class Etcd:
+    """One running member and its listeners. ``failed`` ends with the reason if the member stops by itself."""
+
+    def __init__(self, config: Config, world: World, logger: Logger) -> None:
+        self.config = config
+        self.world = world
+        self.logger = logger
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.listeners: list[Listener] = []
+        self.member: Member
+        self._data: DataDir
+        self._edge: Edge
+        self._edges: list[Edge] = []
+        self._leases: LeaseRounds
+        self._auto_compactor: AutoCompactor | None = None
+        self._stopped = False
+        self._start_time_seconds = world.clock.wall_ns() / 1e9
+
+    @classmethod
+    async def start(
+        cls,
+        config: Config,
+        world: World,
+        logger: Logger = NULL,
+        *,
+        make_backend: BackendFactory = open_backend,
+    ) -> Etcd:
+        """Open the data directory, join the cluster of one, and serve; returns when clients are served.
+
+        Raises:
+            StorageError: the data directory cannot be used.
+            ConfigError: the configuration does not fit the data directory.
+            OSError: an address cannot be listened on.
+        """
+        etcd = cls(config, world, logger)
+        await etcd._start(make_backend)
+        return etcd
+
+    async def _start(self, make_backend: BackendFactory) -> None:
+        config, world, logger = self.config, self.world, self.logger
+        self._data = DataDir(world.disk, config.data_dir, config.wal_dir, logger)
+        try:
+            parts = open_member(world, config, logger, make_backend, self._data)
+        except BaseException:
+            self._data.close()
+            raise
+        router = Router()
+        http = HttpRouter()
+        http.before = front_door(config.cors, config.host_whitelist)
+        self._edge = Edge(world, router, limits=_limits(config), http=http, logger=logger)
+        self._edges = [self._edge]
+        self.member = member = Member(
+            world, config, parts, logger, flush_edges=self._edge.flush, failed=self._on_failed
+        )
+        try:
+            self._leases = LeaseRounds(member, checkpoints=config.feature("LeaseCheckpoint"))
+            self._auto_compactor = auto_compactor(member)
+            stats = GrpcStats(router, self._edges)
+            pages = StatusPages(member, stats, self._start_time_seconds)
+            pages.add_to(http)
+            methods = _methods(member)
+            for method in methods:
+                router.add(method)
+            if config.enable_grpc_gateway:
+                Gateway(methods, member).add_to(http)
+            self._log_start(restarted=parts.restarted)
+            _compile_codecs()
+            member.start()
+            self._leases.start()
+            if self._auto_compactor is not None:
+                self._auto_compactor.start()
+            await self._publish()
+            await self._listen(pages)
+            self._schedule_purge()
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _log_start(self, *, restarted: bool) -> None:
+        member, logger = self.member, self.logger
+        ids = {"local-member-id": hex_id(member.id), "cluster-id": hex_id(member.cluster_id)}
+        if restarted:
+            logger.info("restarting local member", **ids, **{"commit-index": member.node.commit_index})
+        else:
+            logger.info("starting local member", **ids)
+        version = member.membership.version
+        logger.info(
+            "starting etcd server",
+            **ids,
+            **{"local-server-version": ETCD_VERSION, "cluster-version": version or "to_be_decided"},
+        )
+        if version:
+            logger.info("enabled capabilities for version", **{"cluster-version": version[:-2]})
+
+    # -- joining ---------------------------------------------------------------------------------------
+
+    async def _publish(self) -> None:
+        """Tell the cluster our name and client URLs, through the log, until it has been applied."""
+        member, config = self.member, self.config
+        urls = [str(url) for url in config.advertise_client_urls]
+        led: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        member.when_led(lambda: led.done() or led.set_result(None))
+        await asyncio.wait((led, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            waiter = _Published(asyncio.get_running_loop())
+            request = ClusterMemberAttrSetRequest(
+                member_ID=member.id, member_attributes=Attributes(name=config.name, client_urls=urls)
+            )
+            member.propose_message(CLUSTER_MEMBER_ATTR_SET, request, waiter)
+            await asyncio.wait((waiter.answer, self.failed), return_when=asyncio.FIRST_COMPLETED)
+            if self.failed.done():
+                self.failed.result()
+                raise MemberStopped("the member stopped while it was starting")
+            problem = waiter.answer.result()
+            if not problem:
+                break
+            self.logger.warn("failed to publish local member to cluster through raft", error=problem)
+            await self._pause(_PUBLISH_RETRY_SECONDS)
+        self.logger.info(
+            "published local member to cluster through raft",
+            **{
+                "local-member-id": hex_id(member.id),
+                "local-member-attributes": f"{{Name:{config.name} ClientURLs:[{' '.join(urls)}]}}",
+                "cluster-id": hex_id(member.cluster_id),
+                "publish-timeout": f"{config.request_timeout_seconds:g}s",
+            },
+        )
+        wanted = ".".join(ETCD_VERSION.split(".")[:2]) + ".0"
+        if member.membership.version != wanted:
+            self.logger.info(
+                "setting up initial cluster version using v3 API", **{"cluster-version": wanted[:-2]}
+            )
+            waiter = _Published(asyncio.get_running_loop())
+            member.propose_message(CLUSTER_VERSION_SET, ClusterVersionSetRequest(ver=wanted), waiter)
+            await waiter.answer
+
+    async def _pause(self, seconds: float) -> None:
+        over = asyncio.get_running_loop().create_future()
+        self.world.clock.call_later(seconds, over.set_result, None)
+        await over
+
+    # -- listening -------------------------------------------------------------------------------------
+
+    async def _listen(self, pages: StatusPages) -> None:
+        config, logger = self.config, self.logger
+        logger.info("ready to serve client requests")
+        split = bool(config.listen_client_http_urls)
+        for url in config.listen_client_urls:
+            self.listeners.append(await self._edge.listen(_address(url), http=not split))
+            logger.info(
+                "serving client traffic insecurely; this is strongly discouraged!",
+                traffic="grpc" if split else "grpc+http",
+                address=url.netloc or url.path,
+            )
+        for url in config.listen_client_http_urls:
+            self.listeners.append(await self._edge.listen(_address(url), grpc=False))
+            logger.info(
+                "serving client traffic insecurely; this is strongly discouraged!",
+                traffic="http",
+                address=url.netloc or url.path,
+            )
+        if config.listen_metrics_urls:
+            http = HttpRouter()
+            pages.add_to(http, metrics_only=True)
+            edge = Edge(self.world, Router(), http=http, logger=logger)
+            self._edges.append(edge)
+            for url in config.listen_metrics_urls:
+                self.listeners.append(await edge.listen(_address(url), grpc=False))
+                logger.info("serving metrics", address=url.netloc or url.path)
+        logger.info(
+            "now serving peer/client/metrics",
+            **{
+                "local-member-id": hex_id(self.member.id),
+                "initial-advertise-peer-urls": [str(url) for url in config.advertise_peer_urls],
+                "listen-peer-urls": [str(url) for url in config.listen_peer_urls],
+                "advertise-client-urls": [str(url) for url in config.advertise_client_urls],
+                "listen-client-urls": [str(url) for url in config.listen_client_urls],
+                "listen-metrics-urls": [str(url) for url in config.listen_metrics_urls],
+            },
+        )
+
+    def _schedule_purge(self) -> None:
+        def purge() -> None:
+            if not self._stopped and not self.member.stopped:
+                self.member.log.on_lane(
+                    lambda: purge_files(self.member, self._data.wal, self._data.snap), lambda _: None
+                )
+                self._schedule_purge()
+
+        self.world.clock.call_later(_PURGE_SECONDS, purge)
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def _on_failed(self, reason: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(reason)
+
+    async def stop(self) -> None:
+        """Drain the connections, make everything durable, give up files and locks."""
+        if self._stopped:
+            return
+        self._stopped = True
+        ends = {
+            "name": self.config.name,
+            "data-dir": self.config.data_dir,
+            "advertise-peer-urls": [str(url) for url in self.config.advertise_peer_urls],
+            "advertise-client-urls": [str(url) for url in self.config.advertise_client_urls],
+        }
+        self.logger.info("closing etcd server", **ends)
+        for edge in self._edges:
+            await edge.drain(_DRAIN_SECONDS_MAX)
+        self._leases.stop()
+        if self._auto_compactor is not None:
+            self._auto_compactor.stop()
+        self.logger.info(
+            "skipped leadership transfer for single voting member cluster",
+            **{"local-member-id": hex_id(self.member.id)},
+        )
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def finish() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self.member.stop(finish)
+        await asyncio.wait((done, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        self.member.close()
+        self._data.close()
+        if not self.failed.done():
+            self.failed.cancel()
+        self.logger.info("closed etcd server", **ends)
+
+
+class _Published:
+    """Waits for a proposal of the start; ``answer`` is what went wrong, empty when nothing did."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: asyncio.Future[str] = loop.create_future()
+
+    def reply(self, _message: bytes, /) -> None:
+        if not self.answer.done():
+            self.answer.set_result("")
+
+    def fail(self, _code: int, text: str, /) -> None:
+        if not self.answer.done():
+            self.answer.set_result(text)
+
+
+def _methods(member: Member) -> list[Method]:
+    services = (KV(member), Watch(member), LeaseService(member), Cluster(member), Maintenance(member))
+    return [method for service in services for method in service.methods()] + GrpcHealth().methods()
+
+
+def _compile_codecs() -> None:
+    """The codecs of the hot messages are made now and not by the first client's call."""
+    make: tuple[Callable[[], object], ...] = (PutRequest, RangeRequest, TxnRequest, LeaseGrantRequest)
+    for message in make:
+        message()
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        message_bytes_max=config.receive_bytes_max,
+        streams_max=config.max_concurrent_streams,
+        keepalive_min_seconds=config.grpc_keepalive_min_seconds,
+        keepalive_interval_seconds=config.grpc_keepalive_interval_seconds,
+        keepalive_timeout_seconds=config.grpc_keepalive_timeout_seconds,
+    )
+
+
+def _address(url: Url) -> Address:
+    return url.address()

@@ -1,0 +1,90 @@
+"""The primary's rounds over its leases: ending those that are over, checkpointing the long ones.
+
+Source: contract wire-v3 section 5.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from petcd import errors
+from petcd.pb.etcdserverpb import LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest
+from petcd.seams import Timer
+from petcd.server.applier import LEASE_CHECKPOINT, LEASE_REVOKE
+from petcd.server.member import Member
+
+_ROUND_SECONDS: Final = 0.5
+_CHECKPOINT_ROUND_SECONDS: Final = 300.0
+_REVOKES_IN_FLIGHT_MAX: Final = 16
+
+
+class _Revocation:
+    """Waits for the end of one lease."""
+
+    __slots__ = ("_lease_id", "_owner")
+
+    def __init__(self, owner: LeaseRounds, lease_id: int) -> None:
+        self._owner = owner
+        self._lease_id = lease_id
+
+    def reply(self, _message: bytes, /) -> None:
+        self._owner.revoked(self._lease_id)
+
+    def fail(self, _code: int, text: str, /) -> None:
+        self._owner.revoked(self._lease_id, again=text != errors.LeaseNotFound.text)
+
+
+class LeaseRounds:
+    """Runs beside a member, on its thread."""
+
+    def __init__(self, member: Member, *, checkpoints: bool) -> None:
+        self._member = member
+        self._checkpoints = checkpoints
+        self._due: list[int] = []
+        self._in_flight = 0
+        self._timers: list[Timer] = []
+        self._next_checkpoint = 0.0
+
+    def start(self) -> None:
+        self._next_checkpoint = self._member.clock.monotonic() + _CHECKPOINT_ROUND_SECONDS
+        self._timers = [self._member.clock.call_later(_ROUND_SECONDS, self._round)]
+
+    def stop(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+
+    def revoked(self, lease_id: int, *, again: bool = False) -> None:
+        self._in_flight -= 1
+        if again and not self._member.stopped:
+            self._member.lessor.retry(lease_id)
+        self._propose()
+
+    def _round(self) -> None:
+        member = self._member
+        if member.stopped or member.stopping:
+            return
+        now = member.clock.monotonic()
+        if member.lessor.primary:
+            if not self._due:
+                self._due = member.lessor.take_expired(now)
+            self._propose()
+            if self._checkpoints and now >= self._next_checkpoint:
+                self._next_checkpoint = now + _CHECKPOINT_ROUND_SECONDS
+                self._checkpoint(now)
+        else:
+            self._due.clear()
+        self._timers = [member.clock.call_later(_ROUND_SECONDS, self._round)]
+
+    def _propose(self) -> None:
+        while self._due and self._in_flight < _REVOKES_IN_FLIGHT_MAX and not self._member.stopping:
+            lease_id = self._due.pop(0)
+            self._in_flight += 1
+            self._member.propose_message(
+                LEASE_REVOKE, LeaseRevokeRequest(ID=lease_id), _Revocation(self, lease_id)
+            )
+
+    def _checkpoint(self, now: float) -> None:
+        due = self._member.lessor.due_checkpoints(now)
+        if due:
+            checkpoints = [LeaseCheckpoint(ID=lease_id, remaining_TTL=left) for lease_id, left in due]
+            self._member.propose_message(LEASE_CHECKPOINT, LeaseCheckpointRequest(checkpoints=checkpoints))

@@ -1,0 +1,159 @@
+"""Between raft and the write-ahead log: group commit without a timer.
+
+While one batch is being written and synced on its lane, everything raft hands out gathers into the next.
+What must not leave before it is durable (votes, acknowledgements) stays with its batch and leaves after it.
+
+Crash points: ``raftBeforeSave`` - nothing of the batch is known to be on disk; ``raftAfterSave`` - all of it
+is, and nobody has been told. A hard state in which only the commit index moved needs no sync and waits for
+company: the commit index is found again from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from petcd.pb import splice
+from petcd.raft import Entry, HardState, Message, Ready
+from petcd.seams import Failpoints, Lane
+from petcd.storage.wal import Wal, WalWrite, encode_hard_state
+
+T = TypeVar("T")
+
+
+class LogWriter:
+    """Owns the WAL after the start. At most one batch is on the lane."""
+
+    __slots__ = (
+        "_entries",
+        "_failed",
+        "_failpoints",
+        "_hard_state",
+        "_lane",
+        "_messages",
+        "_must_sync",
+        "_persisted",
+        "_send",
+        "_sequence",
+        "_wal",
+        "_writing",
+    )
+
+    def __init__(
+        self,
+        wal: Wal,
+        lane: Lane,
+        failpoints: Failpoints,
+        *,
+        persisted: Callable[[int], object],
+        send: Callable[[list[Message]], object],
+        failed: Callable[[BaseException], object],
+    ) -> None:
+        """``persisted(sequence)`` is told which Readys are durable; ``failed`` ends the member."""
+        self._wal = wal
+        self._lane = lane
+        self._failpoints = failpoints
+        self._persisted = persisted
+        self._send = send
+        self._failed = failed
+        self._entries: list[Entry] = []
+        self._hard_state: HardState | None = None
+        self._must_sync = False
+        self._sequence = 0
+        self._messages: list[Message] = []
+        self._writing: _Batch | None = None
+        lane.submit(wal.prepare, _nothing, failed)
+
+    def add(self, ready: Ready) -> None:
+        """Take what a Ready wants durable."""
+        if ready.entries:
+            self._entries += ready.entries
+        if ready.hard_state is not None:
+            self._hard_state = ready.hard_state
+        if ready.must_sync:
+            self._must_sync = True
+            self._sequence = ready.sequence
+        if ready.messages_after_append:
+            self._messages += ready.messages_after_append
+
+    def kick(self) -> None:
+        """Send the gathered batch on its way, unless one is under way or nothing needs it."""
+        if self._writing is not None or not self._must_sync:
+            return
+        entries, self._entries = self._entries, []
+        hard_state, self._hard_state = self._hard_state, None
+        messages, self._messages = self._messages, []
+        self._must_sync = False
+        encode = splice.entry
+        records = [(e.index, encode(e.type, e.term, e.index, e.data)) for e in entries]
+        write = self._wal.encode(records, _hard_state_bytes(hard_state), True)
+        self._writing = batch = _Batch(self._wal, write, self._failpoints, self._sequence, messages)
+        self._lane.submit(batch.save, self._saved, self._failed)
+
+    def flush_commit(self) -> None:
+        """Write a waiting commit index without a sync; at the end of a member's life, when ``idle``."""
+        hard_state, self._hard_state = self._hard_state, None
+        if hard_state is not None:
+            assert self.idle
+            self._wal.write(self._wal.encode([], _hard_state_bytes(hard_state), False))
+
+    @property
+    def idle(self) -> bool:
+        return self._writing is None and not self._must_sync
+
+    def on_lane(self, job: Callable[[], T], done: Callable[[T], object]) -> None:
+        """Run a blocking job between two batches."""
+        self._lane.submit(job, done, self._failed)
+
+    def mark_snapshot(self, record: bytes, index: int, done: Callable[[], object]) -> None:
+        """Write a snapshot's record, sync, and give up the segments it makes unnecessary."""
+        write = self._wal.encode([], None, True, record)
+
+        def job() -> None:
+            self._wal.write(write)
+            self._failpoints.hit("raftAfterWALRelease")
+            self._wal.release(index)
+
+        self._lane.submit(job, lambda _: done(), self._failed)
+
+    def _saved(self, _result: None) -> None:
+        batch, self._writing = self._writing, None
+        assert batch is not None
+        if self._failpoints.armed:
+            self._failpoints.hit("raftAfterSave")
+        if batch.cut:
+            self._lane.submit(self._wal.prepare, _nothing, self._failed)
+        if batch.messages:
+            self._send(batch.messages)
+        self._persisted(batch.sequence)
+
+
+class _Batch:
+    """What the lane does with one batch."""
+
+    __slots__ = ("_failpoints", "_wal", "_write", "cut", "messages", "sequence")
+
+    def __init__(
+        self, wal: Wal, write: WalWrite, failpoints: Failpoints, sequence: int, messages: list[Message]
+    ) -> None:
+        self._wal = wal
+        self._write = write
+        self._failpoints = failpoints
+        self.cut = write.cut is not None
+        self.sequence = sequence
+        self.messages = messages
+
+    def save(self) -> None:
+        if self._failpoints.armed:
+            self._failpoints.hit("raftBeforeSave")
+        self._wal.write(self._write)
+
+
+def _hard_state_bytes(hard_state: HardState | None) -> bytes | None:
+    if hard_state is None:
+        return None
+    return encode_hard_state(hard_state.term, hard_state.vote, hard_state.commit)
+
+
+def _nothing(_result: None) -> None:
+    return
