@@ -112,3 +112,12 @@ def test_the_ten_newest_compaction_hashes_are_kept() -> None:
     for rev in range(1, 13):
         hashes.add(KVHash(rev, rev, rev - 1))
     assert [h.revision for h in hashes.newest_first()] == list(range(12, 2, -1))
+
+
+def test_a_hash_begins_again_when_a_snapshot_replaces_the_store(store: Store) -> None:
+    run = start_hash_kv(store, 2)
+    run.step(1)
+    store.compact(5)
+    store.restore()
+    assert run.run() == KVHash(start_hash_kv(store, 5).run().hash, 5, 5)
+    assert store.hashing == 0

@@ -15,6 +15,7 @@ from petcd.mvcc.checks import (
 )
 from petcd.mvcc.compaction import Compactor
 from petcd.mvcc.hashing import CompactionHashes, HashRun, KVHash, cached_hash, hash_all, start_hash_kv
+from petcd.mvcc.rangestream import RangeStream, check_range_stream
 from petcd.mvcc.restore import Restored, Restorer, restore
 from petcd.mvcc.store import NO_CHANGES, Change, Changes, Compaction, LeaseHooks, NoLeases, Store
 from petcd.mvcc.txn import apply_txn
@@ -31,6 +32,8 @@ __all__ = [
     "apply_txn",
     "MAX_TXN_OPS",
     "check_range",
+    "check_range_stream",
+    "RangeStream",
     "check_put",
     "check_delete_range",
     "check_txn",

@@ -53,7 +53,7 @@ class Compactor:
     def begin(self) -> None:
         """Take up the oldest compaction that is due, unless one is under way."""
         store = self._store
-        if self._job is not None and self._job in store.compactions:
+        if self._job is not None and store.compactions and self._job is store.compactions[0]:
             return
         self._hash = None
         self._todo = None

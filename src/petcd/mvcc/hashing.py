@@ -1,7 +1,9 @@
 """Hashes by which members find out that they differ (contract/wire-v3.md 8.4, 8.5; disk.md 6.2).
 
 ``HashRun`` walks the ``key`` bucket in slices, flushed and unflushed records alike. It is right at any
-pace: records at or below its revision change only by pruning, which the compactor holds back meanwhile.
+pace: records at or below its revision change only by pruning, which the compactor holds back meanwhile. When
+a snapshot replaces the whole store it begins again, at the compact revision if its own is no longer
+readable: the result says what it stands for.
 
 Which older records count is decided by the index, not by a set built beforehand: a record at or below the
 compact revision belongs to keep(R) iff it is the newest revision of its key at R.
@@ -39,18 +41,33 @@ class KVHash(NamedTuple):
 class HashRun:
     """One HashKV under way: the records at or below ``rev``, seen from compact revision ``compact_rev``."""
 
-    __slots__ = ("_crc", "_holds", "_keep_below", "_next", "_store", "compact_rev", "done", "rev")
+    __slots__ = (
+        "_crc",
+        "_generation",
+        "_holds",
+        "_keep_below",
+        "_next",
+        "_store",
+        "compact_rev",
+        "done",
+        "rev",
+    )
 
     def __init__(self, store: Store, rev: int, compact_rev: int) -> None:
         self._store = store
+        self._holds = False
+        self._begin(rev, compact_rev)
+
+    def _begin(self, rev: int, compact_rev: int) -> None:
+        store = self._store
         self.rev = rev
         self.compact_rev = compact_rev
+        self._generation = store.generation
         self._crc: int = google_crc32c.value(b"key")
         self._next = b""
         # Where nothing lives at ``rev``, etcd hashes whatever old records there are: once pruned, those that
         # the compaction kept. So the answer never depends on how far pruning has got.
         self._keep_below = bound(rev if compact_rev <= 0 or _keeps_any(store, rev) else compact_rev)
-        self._holds = False
         self.done = False
 
     def hold(self) -> HashRun:
@@ -75,6 +92,8 @@ class HashRun:
         """Hash up to that many records more; whether the end was reached."""
         if self.done:
             return True
+        if self._generation != self._store.generation:
+            self._begin(max(self.rev, self._store.compact_rev), self._store.compact_rev)
         rows = self._store.backend.range(KEY, self._next, bound(self.rev), records)
         parts: list[bytes] = []
         old_end = bound(self.compact_rev)

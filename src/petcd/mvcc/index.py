@@ -121,6 +121,22 @@ class Index:
                 found.sort()
         return found
 
+    def first_keys(self, key: bytes, end: bytes, limit: int) -> list[bytes]:
+        """The first ``limit`` live and dead keys in the range. Cost: O(log n + limit)."""
+        if not end:
+            return [key] if key in self.keys else []
+        lo, hi = self.span(key, end)
+        found: list[bytes] = self.live[lo : min(hi, lo + limit)]
+        dead = self.dead
+        if dead:
+            lo = dead.bisect_left(key)
+            hi = len(dead) if end == OPEN_END else dead.bisect_left(end)
+            if hi > lo:
+                found = found + dead[lo : min(hi, lo + limit)]
+                found.sort()
+                del found[limit:]
+        return found
+
     def revisions_at(self, key: bytes, end: bytes, bound: bytes) -> list[bytes]:
         """The revisions visible just below ``bound`` in key order. Cost: a walk over the range."""
         at = self.at

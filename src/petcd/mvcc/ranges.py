@@ -104,7 +104,7 @@ def _fetch(store: Store, revisions: list[bytes]) -> list[bytes]:
 def _general(store: Store, request: RangeRequest, below: bytes | None) -> bytes:
     """Every option. Order NONE with another target than the key limits in key order first and then sorts."""
     if request.count_only:
-        return range_response((), False, _count(store, request, below))
+        return range_response((), False, count_at(store, request, below))
     order = request.sort_order
     target = request.sort_target
     filtered = bool(
@@ -155,7 +155,8 @@ def _general(store: Store, request: RangeRequest, below: bytes | None) -> bytes:
     )
 
 
-def _count(store: Store, request: RangeRequest, below: bytes | None) -> int:
+def count_at(store: Store, request: RangeRequest, below: bytes | None) -> int:
+    """How many keys of the range live just below ``below``, or now if it is None."""
     index = store.index
     if below is not None:
         return len(index.revisions_at(request.key, request.range_end, below))

@@ -104,6 +104,7 @@ class Store:
         "compact_rev",
         "compactions",
         "finished_compact_rev",
+        "generation",
         "hashes",
         "hashing",
         "index",
@@ -130,6 +131,8 @@ class Store:
         self.hashes = CompactionHashes()
         self.hashing = 0
         """HashKV runs under way; while there are any, nothing is pruned."""
+        self.generation = 0
+        """Counts how often the whole state was replaced."""
         self.watched = False
         """Whether ``end`` must report changes; the watch hub sets it."""
         self._pending = backend.pending(KEY)
@@ -144,6 +147,7 @@ class Store:
     def become(self, restored: Restored) -> None:
         """Take over a state that was rebuilt from the backend (``petcd.mvcc.restore.Restorer``)."""
         assert self._sub == 0
+        self.generation += 1
         self.rev = restored.rev
         self.compact_rev = restored.compact_rev
         self.finished_compact_rev = restored.finished_compact_rev

@@ -338,6 +338,8 @@ def test_closing_forgets_watchers_in_every_state(client: Client) -> None:
     client.put(b"a")
     assert client.hub.slow_watcher_count == 3
     client.stream.close()
+    client.stream.close()
+    client.stream.handle(WatchRequest(create_request=WatchCreateRequest(key=b"a")))
     assert (client.hub.watcher_count, client.hub.stream_count) == (0, 0)
     assert client.hub.slow_watcher_count == 0
     assert client.hub.step()

@@ -41,11 +41,12 @@ class Sink(Protocol):
 class WatchStream:
     """The watchers of one client stream. Made by ``WatchHub.open``."""
 
-    __slots__ = ("_hub", "_next_id", "full", "parked", "send", "watchers")
+    __slots__ = ("_hub", "_next_id", "closed", "full", "parked", "send", "watchers")
 
     def __init__(self, hub: WatchHub, sink: Sink) -> None:
         self._hub = hub
         self._next_id = 0
+        self.closed = False
         self.send = sink.send
         self.full = False
         """The sink asked for a pause: an event that comes now parks its watcher."""
@@ -55,6 +56,8 @@ class WatchStream:
 
     def handle(self, request: WatchRequest, authorize: Authorize | None = None) -> None:
         """One message from the client; one with no member set is ignored."""
+        if self.closed:
+            return
         if request.create_request is not None:
             self.create(request.create_request, authorize)
         elif request.cancel_request is not None:
@@ -169,7 +172,10 @@ class WatchStream:
         self.parked[watcher] = None
 
     def close(self) -> None:
-        """The transport is gone: forget all of it."""
+        """The transport is gone: forget all of it. What comes after is ignored."""
+        if self.closed:
+            return
+        self.closed = True
         hub = self._hub
         for watcher in self.watchers.values():
             hub.drop(watcher)
