@@ -373,7 +373,8 @@ class Cluster:
         for member in self.conf_state.voters + self.conf_state.learners:
             log = (logs or {}).get(member, ())
             entries = [
-                Entry(term, index, ENTRY_NORMAL, b"%d/%d" % (term, index)) for index, term in enumerate(log, 1)
+                Entry(term, index, ENTRY_NORMAL, b"%d/%d" % (term, index))
+                for index, term in enumerate(log, 1)
             ]
             term = max((terms or {}).get(member, 0), *log, 0)
             disk = Disk(HardState(term=term), entries=entries, conf_state=self.conf_state)
@@ -501,4 +502,6 @@ class Cluster:
                 disk = other.disk
                 if disk.term_at(index) == term or disk.snapshot.metadata.index > index:
                     holders += 1
-            assert not half or 2 * holders > len(half), f"{term}/{index} committed, {holders} of {sorted(half)} have it"
+            assert not half or 2 * holders > len(half), (
+                f"{term}/{index} committed, {holders} of {sorted(half)} have it"
+            )

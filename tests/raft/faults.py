@@ -34,7 +34,9 @@ class Faults:
             "committed_bytes_max": draw.choice((1, 30, 1 << 20)),
             "uncommitted_bytes_max": draw.choice((50, 1 << 30)),
         }
-        self.cluster = Cluster(range(1, size + 1), learners=learners, seed=seed + 1, settings=settings, bootstrap=True)
+        self.cluster = Cluster(
+            range(1, size + 1), learners=learners, seed=seed + 1, settings=settings, bootstrap=True
+        )
         self.loss = draw.choice((0.0, 0.02, 0.1, 0.3))
         self.repeat = draw.choice((0.0, 0.02, 0.1))
         self.shuffle = draw.choice((0.0, 0.1, 1.0))
@@ -216,7 +218,10 @@ class Faults:
                 continue
             cluster.settle()
             cluster.tick(3)
-            if leader.role is not LEADER or leader.entries(leader.last_index, leader.last_index + 1)[0].data != marker:
+            if (
+                leader.role is not LEADER
+                or leader.entries(leader.last_index, leader.last_index + 1)[0].data != marker
+            ):
                 cluster.tick(20)
                 continue
             last = leader.last_index

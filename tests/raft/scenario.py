@@ -93,7 +93,9 @@ class Scenario:
             if key == "learners":
                 self._learners = [int(member) for member in value.split(",")]
             else:
-                self._settings[key] = {"on": True, "off": False}[value] if value in ("on", "off") else int(value)
+                self._settings[key] = (
+                    {"on": True, "off": False}[value] if value in ("on", "off") else int(value)
+                )
 
     def do_log(self, member: str, *terms: str) -> None:
         self._logs[int(member)] = [int(term) for term in terms]

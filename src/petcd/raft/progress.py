@@ -81,7 +81,7 @@ class Progress:
         self.match = match
         self.next = next_index
         self.recent_active = False
-        self.pending_snapshot = 0
+        self.due = False
         self._enter(PROBE)
 
     def become_probe(self) -> None:

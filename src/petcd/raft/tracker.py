@@ -40,7 +40,7 @@ class Tracker:
         """Follow a change of the configuration; who stays keeps its progress.
 
         A newcomer counts as heard of, else the check of the quorum could depose the leader before it had a
-        chance to answer.
+        chance to answer; and it is probed at once.
         """
         progress: dict[int, Progress] = {}
         for member in sorted(configuration.members):
@@ -50,6 +50,7 @@ class Tracker:
                 match = stable_index if member == self._id else 0
                 known = Progress(last_index + 1, self._inflight_max, is_learner, match)
                 known.recent_active = True
+                known.due = True
             known.is_learner = is_learner
             progress[member] = known
         self.configuration = configuration
