@@ -1,8 +1,8 @@
 """Power fails and the backend's file is an older one: the log still holds everything acknowledged since.
 
-The server is stopped in mid-flight (SIGSTOP, wherever it happens to be, also within a commit), its backend file
-is copied, it goes on, dies, and starts over the copy: as if no page written after that moment had reached the
-disk. Pages lost one by one are tried on the backend itself (tests/storage/test_lmdb_backend.py).
+The server is stopped in mid-flight (SIGSTOP, wherever it happens to be, also within a commit), its backend
+file is copied, it goes on, dies, and starts over the copy: as if no page written after that moment had ever
+reached the disk. Pages lost one by one are tried on the backend itself (tests/storage/test_lmdb_backend.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from tests.crash.check import check_history, check_promises
 from tests.crash.load import Acknowledged, Load
 from tests.rpc import Rpc
