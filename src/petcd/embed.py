@@ -147,7 +147,7 @@ class Etcd:
         member, config = self.member, self.config
         urls = [str(url) for url in config.advertise_client_urls]
         led: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        member.when_led(lambda: led.done() or led.set_result(None))
+        member.when_led(_resolver(led))
         await asyncio.wait((led, self.failed), return_when=asyncio.FIRST_COMPLETED)
         while True:
             waiter = _Published(asyncio.get_running_loop())
@@ -266,12 +266,7 @@ class Etcd:
         )
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-
-        def finish() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        self.member.stop(finish)
+        self.member.stop(_resolver(done))
         await asyncio.wait((done, self.failed), return_when=asyncio.FIRST_COMPLETED)
         self.member.close()
         self._data.close()
@@ -293,6 +288,14 @@ class _Published:
     def fail(self, _code: int, text: str, /) -> None:
         if not self.answer.done():
             self.answer.set_result(text)
+
+
+def _resolver(future: asyncio.Future[None]) -> Callable[[], None]:
+    def resolve() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return resolve
 
 
 def _methods(member: Member) -> list[Method]:

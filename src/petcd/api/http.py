@@ -1,4 +1,6 @@
-"""What the client URLs answer over HTTP/1.1 beside the gateway: health, version, metrics (contract wire-v3 2.8, 2.9).
+"""What the client URLs answer over HTTP/1.1 beside the gateway: health, version, metrics.
+
+Source: contract wire-v3 2.8 and 2.9.
 
 ``/health`` is kept byte for byte as load balancers read it; ``/livez`` and ``/readyz`` are Kubernetes' style
 of the same. A health check that reads goes through the same read path as any client's.
@@ -143,9 +145,8 @@ class StatusPages:
                 "raftState": f"State{member.role.name.title().replace('_', '')}",
             }
         }
-        exchange.respond(
-            200, [(b"content-type", b"application/json; charset=utf-8")], json.dumps(shape).encode()
-        )
+        headers = [(b"content-type", b"application/json; charset=utf-8")]
+        exchange.respond(200, headers, json.dumps(shape).encode())
 
     def health(self, exchange: HttpExchange) -> None:
         if not _is_get(exchange):

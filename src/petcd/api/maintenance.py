@@ -1,4 +1,4 @@
-"""The Maintenance service of one member: Status, Alarm, Defragment, Hash, HashKV (contract wire-v3 section 10)."""
+"""The Maintenance service of one member: Status, Alarm, Defragment, Hash, HashKV (contract wire-v3, 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/metrics: what the member counted in plain integers, in Prometheus' text format (contract config-metrics 10).
+"""/metrics: what the member counted in plain integers, in Prometheus' text format (config-metrics 10).
 
 Nothing here runs on the request path. A metric whose feature is not there yet is left out rather than
 shown as zero.

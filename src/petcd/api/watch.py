@@ -1,4 +1,4 @@
-"""The Watch service: a gRPC stream on one side, the hub's stream on the other (contract wire-v3 section 4)."""
+"""The Watch service: a gRPC stream on one side, the hub's stream on the other (contract wire-v3, 4)."""
 
 from __future__ import annotations
 

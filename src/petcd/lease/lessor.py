@@ -54,7 +54,7 @@ class Lease:
 
 
 class Lessor:
-    """All leases of a member. Which lease a key has is the store's to know; here each lease lists its keys."""
+    """All leases of a member. Which lease a key has is the store's to know; a lease lists its keys."""
 
     def __init__(self, backend: Backend, min_ttl_seconds: int, *, persist_checkpoints: bool = True) -> None:
         self._backend = backend

@@ -21,7 +21,7 @@ DEACTIVATE: Final = 2
 
 
 class Alarms:
-    """Which (member, alarm) pairs are active; ``nospace`` and ``corrupt`` are kept beside for the hot path."""
+    """Which (member, alarm) pairs are active; ``nospace`` and ``corrupt`` stand beside for the hot path."""
 
     __slots__ = ("_active", "_backend", "any_active", "corrupt", "nospace")
 

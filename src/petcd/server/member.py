@@ -14,7 +14,7 @@ An answer to a write leaves only after its entry was committed, that is after a 
 member counts itself only when its own WAL has said so (``LogWriter``).
 
 The backend commits about ten times a second, everything applied until then together with the consistent
-index, in one transaction. It never runs ahead of the WAL: entries are applied only once they are durable here.
+index, in one transaction. It never runs ahead of the WAL: entries are applied once they are durable here.
 """
 
 from __future__ import annotations
@@ -495,9 +495,8 @@ class Member:
 
     def _on_empty_entry(self, entry: Entry) -> None:
         """The first entry of a leader's term is committed: the past is settled."""
-        if self.is_leader and entry.term == self.node.term:
-            if not self.lessor.primary:
-                self.lessor.promote(self.clock.monotonic(), self.config.election_ms / 1000)
+        if self.is_leader and entry.term == self.node.term and not self.lessor.primary:
+            self.lessor.promote(self.clock.monotonic(), self.config.election_ms / 1000)
 
     def _apply_conf_change(self, entry: Entry) -> None:
         change = decode_conf_change(entry)
@@ -527,15 +526,14 @@ class Member:
 
     def _on_soft_state(self, state: SoftState) -> None:
         if state.role is LEADER and self.role is not LEADER:
-            self.logger.info(f"{self.id:x} became leader at term {self.node.term}")
+            self.logger.info(f"{self.id:x} became leader at term {self.node.term}")  # noqa: G004 - etcd puts the ids into the line
         if state.lead != self.lead:
             if state.lead:
                 self.leader_changes += 1
-                self.logger.info(
-                    f"raft.node: {self.id:x} elected leader {state.lead:x} at term {self.node.term}"
-                )
+                text = f"elected leader {state.lead:x}"
             else:
-                self.logger.info(f"raft.node: {self.id:x} lost leader {self.lead:x} at term {self.node.term}")
+                text = f"lost leader {self.lead:x}"
+            self.logger.info(f"raft.node: {self.id:x} {text} at term {self.node.term}")  # noqa: G004 - as above
         self.lead, self.role = state.lead, state.role
         if state.lead and self._when_led:
             callbacks, self._when_led = self._when_led, []
@@ -552,7 +550,7 @@ class Member:
             self.commit_backend(_nothing)
 
     def commit_backend(self, done: Callable[[], object]) -> None:
-        """The same, and ``done`` when it is durable. A failure ends the member: its disk cannot be trusted."""
+        """The same, and ``done`` when it is durable. A failure ends the member: the disk is not to be trusted."""
         self._flushing = True
         self._unflushed_bytes = 0
         self._write_consistent_index()
