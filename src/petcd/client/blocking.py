@@ -215,6 +215,16 @@ class BlockingConnection:
         self._socket.close()
         self._role.failed = True
 
+    def establish(self, timeout: float) -> None:
+        """Wait for the server's SETTINGS: it is there, and it speaks HTTP/2. Raises Unreachable."""
+        deadline = time.monotonic() + timeout
+        try:
+            while not self._role.settings_seen:
+                self.step(deadline)
+        except (Broken, TimeoutError) as error:
+            self.close()
+            raise Unreachable(str(error) or "no answer") from None
+
     # --- calls ----------------------------------------------------------------------------------------
 
     def open(
@@ -362,6 +372,7 @@ def connect(
             stream = tls.wrap_socket(stream, server_hostname=server_name or host)
     except (OSError, UnicodeError) as error:
         raise Unreachable(str(error)) from None
-    stream.settimeout(None)
     shown = authority or (host if port < 0 else f"{host}:{port}")
-    return BlockingConnection(stream, shown.encode(), secure=tls is not None, receive_max=receive_max)
+    connection = BlockingConnection(stream, shown.encode(), secure=tls is not None, receive_max=receive_max)
+    connection.establish(timeout)
+    return connection

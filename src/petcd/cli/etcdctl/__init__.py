@@ -13,11 +13,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         import signal
 
-        # As a Go program does: an interrupt or a closed pipe ends the process by its signal.
+        # As a Go program does: an interrupt ends the process by its signal.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         arguments = sys.argv[1:]
     status = tree.refuse_api_version()
     if status:
         return status
-    return commands.execute(tree.ROOT, arguments)
+    try:
+        return commands.execute(tree.ROOT, arguments)
+    except BrokenPipeError:
+        return _closed_pipe()
+
+
+def _closed_pipe() -> int:
+    """Nobody reads our output any more: end by the signal for that, as a Go program does.
+
+    The signal itself stays ignored while we run, because it would also come from a socket.
+    """
+    import os
+    import signal
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    return 128 + signal.SIGPIPE

@@ -78,6 +78,9 @@ def _check(context: Context, endpoint: str) -> Health:
 def _health(context: Context) -> None:
     context.check_format()
     printer = context.printer
+    asked = endpoints(context)
+    # Asks for the password, where that is needed, once and before the threads start.
+    context.credentials()
     rows: list[Health] = []
     lock = threading.Lock()
 
@@ -86,7 +89,7 @@ def _health(context: Context) -> None:
         with lock:
             rows.append(row)
 
-    threads = [threading.Thread(target=check, args=(endpoint,)) for endpoint in endpoints(context)]
+    threads = [threading.Thread(target=check, args=(endpoint,)) for endpoint in asked]
     for thread in threads:
         thread.start()
     for thread in threads:
