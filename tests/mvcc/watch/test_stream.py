@@ -212,11 +212,13 @@ def test_a_compacted_start_ends_the_watcher_but_keeps_its_id(client: Client) -> 
     assert [event.kv.mod_revision for event in replay.events if event.kv] == [4, 5, 6]
 
 
-def test_prev_kv_is_left_out_where_it_is_compacted(client: Client) -> None:
+@pytest.mark.parametrize("pruned", [False, True])
+def test_prev_kv_is_left_out_where_it_is_compacted(client: Client, pruned: bool) -> None:
     for _ in range(3):
         client.put(b"a")
     client.store.compact(3)
-    Compactor(client.store).run()
+    if pruned:
+        Compactor(client.store).run()
     client.watch(b"a", start_revision=3, prev_kv=True)
     (replay,) = client.settle()
     assert [event.prev_kv.mod_revision if event.prev_kv else None for event in replay.events] == [None, 3]
@@ -344,3 +346,14 @@ def test_closing_forgets_watchers_in_every_state(client: Client) -> None:
     assert client.hub.slow_watcher_count == 0
     assert client.hub.step()
     assert not client.hub.active
+
+
+def test_a_large_transaction_is_replayed_in_one_response(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "BATCH_BYTES", 1000)
+    for _ in range(3):
+        ops = [RequestOp(request_put=PutRequest(key=b"k%02d" % n, value=b"v" * 300)) for n in range(40)]
+        client.txn(*ops)
+    client.watch(b"k", range_end=b"l", start_revision=1)
+    assert [len(r.events) for r in client.settle()] == [40, 40, 40]
