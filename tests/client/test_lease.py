@@ -35,6 +35,7 @@ def test_grant_list_revoke(server: Server) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_kept_alive_while_held_and_revoked_afterwards(server: Server) -> None:
     async def main() -> None:
         async with Client(server.endpoint) as client:
@@ -60,6 +61,7 @@ def test_a_revoked_lease_is_reported_lost(server: Server) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_without_a_server_a_lease_is_lost_in_time(own_server: Server) -> None:
     async def main() -> None:
         async with Client(own_server.endpoint) as client, client.lease(2, revoke=False) as lease:
@@ -73,6 +75,7 @@ def test_without_a_server_a_lease_is_lost_in_time(own_server: Server) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_short_outage_does_not_lose_a_lease(own_server: Server) -> None:
     async def main() -> None:
         async with Client(own_server.endpoint) as client, client.lease(10) as lease:

@@ -141,6 +141,7 @@ def test_a_slow_reader_is_held_back_and_loses_nothing(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_restart_of_the_server_loses_and_repeats_nothing(own_server: Server) -> None:
     async def main() -> None:
         async with Client(own_server.endpoint, timeout=30.0) as client:

@@ -23,6 +23,11 @@ _MASKS = (
     (re.compile(rb"(?<![\w.])\d+(\.\d+)?(\xc2\xb5s|ns|ms|s)(?![\w%])"), b"<time>"),
     (re.compile(rb'("(?:raft_term|raftTerm|raftIndex|raftAppliedIndex)":)\d+'), rb"\1<n>"),
     (re.compile(rb'("RaftTerm" : )\d+'), rb"\1<n>"),
+    # An id may have fewer digits than another: then it is padded, and a table is narrower.
+    (re.compile(rb"^Member +", re.MULTILINE), b"Member "),
+    (re.compile(rb" cluster +(?=[0-9a-f<]+$)", re.MULTILINE), b" cluster "),
+    (re.compile(rb"-{3,}(?=[-+])"), b"-"),
+    (re.compile(rb"(?<=\|) +| +(?=\|)"), b" "),
     # A backend grows when it likes.
     (re.compile(rb'("(?:dbSize|dbSizeInUse)":)\d+'), rb"\1<n>"),
 )

@@ -12,7 +12,7 @@ from tests.etcdctl.cases import GROUPS, Case
 from tests.etcdctl.side import GoTool, Names, OurTool, masked
 from tests.servers import GO_ETCDCTL, needs_go_etcd, needs_go_etcdctl, serving
 
-pytestmark = [pytest.mark.go, needs_go_etcd, needs_go_etcdctl]
+pytestmark = [pytest.mark.go, pytest.mark.slow, needs_go_etcd, needs_go_etcdctl]
 
 
 @pytest.fixture(params=list(GROUPS))
