@@ -33,7 +33,6 @@ from petcd.seams.world import World
 _LINGER_SECONDS: Final = 0.2
 """A refused connection is read and discarded so long: a reset must not overtake our last words."""
 _CLOSE_SECONDS_MAX: Final = 5.0
-_SWEEP_SECONDS: Final = 1.0
 _SWEEPS_PER_ROUND: Final = 5
 """Every so many sweeps all connections are looked at (keepalive, stalls); young ones at each."""
 STOPPED_TEXT: Final = "etcdserver: server stopped"
@@ -203,7 +202,9 @@ class Edge:
         http: HttpRouter | None = None,
         http1_limits: Http1Limits | None = None,
         logger: Logger = NULL,
+        sweep_seconds: float = 1.0,
     ) -> None:
+        self._sweep_seconds = sweep_seconds
         self._clock = world.clock
         self._net = world.net
         self._logger = logger
@@ -301,12 +302,10 @@ class Edge:
         self._young[connection] = None
         if not self._sweeping:
             self._sweeping = True
-            self._clock.call_later(_SWEEP_SECONDS, self._sweep)
+            self._clock.call_later(self._sweep_seconds, self._sweep)
 
     def rejected(self, transport: Any, reason: str) -> None:
-        self._logger.warn(  # noqa: G010 - ours, not the standard library's
-            "rejected connection", **{"remote-addr": _peer_name(transport), "error": reason}
-        )
+        self._logger.warn("rejected connection", **{"remote-addr": _peer_name(transport), "error": reason})
 
     def grown_up(self, connection: EdgeConnection) -> None:
         """It has shown what it is: the handshake's deadline is off."""
@@ -346,7 +345,7 @@ class Edge:
         if not self._connections:
             self._sweeping = False
             return
-        self._clock.call_later(_SWEEP_SECONDS, self._sweep)
+        self._clock.call_later(self._sweep_seconds, self._sweep)
         now = self.now()
         self._sweep_young(now)
         self._sweeps += 1

@@ -106,8 +106,12 @@ class Http1Connection:
         self._run()
 
     def eof(self) -> None:
-        """The client will send no more. It may still wait for an answer."""
-        if self._exchange is None or self._h11.their_state is h11.SEND_BODY:
+        """The client will send no more: most often it is gone, but it may still wait for its answer.
+
+        So a handler that asked to hear of disconnections is told, as by Go; any other may finish.
+        """
+        exchange = self._exchange
+        if exchange is None or exchange.on_disconnect is not None or self._h11.their_state is h11.SEND_BODY:
             self.lost()
             self.finished = True
             self.wake(self)

@@ -123,6 +123,8 @@ class Call(Http2Stream):
             )
             if conn.credits:
                 conn.credits.pop(sid, None)
+            if conn.send_window < conn.flush_mark:
+                conn.overflow()
             if conn.draining:
                 conn.on_local_end(sid)
         else:
@@ -292,6 +294,8 @@ class Stream(Http2Stream):
             if not out:
                 conn.wake(conn)
             out += (MESSAGE_FRAME.pack(size << 8, 0, sid, 0, size - 5), message)
+            if conn.send_window < conn.flush_mark:
+                conn.overflow()
         else:
             conn.queue(sid, MESSAGE_PREFIX.pack(0, size - 5) + message, None, self)
             sender = conn.senders.get(sid)

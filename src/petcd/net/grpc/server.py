@@ -340,6 +340,10 @@ class GrpcServerConnection(Http2Connection):
         if self.waiting > self.limits.unsent_bytes_high:
             self.congested = True
 
+    def overflow(self) -> None:
+        if self.owner is not None:
+            self.owner.write()
+
     def refuse(self, sid: int, code: Code, text: str) -> None:
         """End a call from our side, whether or not the client has finished sending."""
         stream = self.forget(sid)

@@ -104,6 +104,7 @@ class Http2Connection:
         "failed",
         "failure",
         "finished",
+        "flush_mark",
         "flushed_total",
         "goaway_sid",
         "heard_at",
@@ -144,6 +145,8 @@ class Http2Connection:
         self.window_granted = WINDOW_DEFAULT
         """All the connection window the peer ever gave; less ``send_window`` it is the DATA bytes sent."""
         self.flushed_total = 0
+        self.flush_mark = WINDOW_DEFAULT - limits.unsent_bytes_high
+        """With ``send_window`` below this, so much is framed that it must go out now (``overflow``)."""
         self.initial_window = WINDOW_DEFAULT
         self.peer_frame_max = FRAME_BYTES_DEFAULT
         self.peer_streams_max = 0xFFFFFFFF
@@ -459,6 +462,7 @@ class Http2Connection:
                 raise ProtocolFault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
             self.send_window += increment
             self.window_granted += increment
+            self.flush_mark += increment
             if self.send_window > WINDOW_MAX:
                 raise ProtocolFault(frames.FLOW_CONTROL_ERROR, "connection window overflows")
             if self.senders:
@@ -529,7 +533,11 @@ class Http2Connection:
         data = b"".join(self.out)
         self.out.clear()
         self.flushed_total = self.window_granted - self.send_window
+        self.flush_mark = self.send_window - self.limits.unsent_bytes_high
         return data
+
+    def overflow(self) -> None:
+        """Give the owner a chance to write (and to hear that the socket is full) before the turn's end."""
 
     def unflushed(self) -> int:
         """DATA bytes framed since the last ``take``."""
@@ -629,6 +637,8 @@ class Http2Connection:
                 self.on_local_end(sid)
         elif self.initial_window + granted.get(sid, 0) > 0:
             self._make_ready(sender)
+        if self.send_window < self.flush_mark:
+            self.overflow()
         notify = sender.notify
         if notify is not None and moved and sender.waiting <= self.limits.writable_bytes_low:
             notify.on_window()
