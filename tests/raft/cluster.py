@@ -1,8 +1,10 @@
-"""A cluster of raft nodes in one process: disks that lose what is not synced, a network in a list, a state machine.
+"""A cluster of raft nodes in one process: disks that lose what is not synced, a network in a list, a state
+machine.
 
-Nothing happens by itself. A test (or a scenario, or a seed) decides when a member takes its turn, when its disk gets
-on, which message arrives, who crashes. ``Watcher`` sees every step and asserts the safety properties of the Raft paper
-(Figure 3) and of the contract (page "history", part 4) over all members and all time.
+Nothing happens by itself. A test (or a scenario, or a seed) decides when a member takes its turn, when its
+disk gets on, which message arrives, who crashes. ``Watcher`` sees every step and asserts the safety
+properties of the Raft paper (Figure 3) and of the contract (page "history", part 4) over all members and
+all time.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from petcd.raft import (
     MSG_READ_INDEX,
     MSG_SNAP,
     MSG_VOTE_RESP,
-    Config,
     ConfChange,
     ConfChangeError,
+    Config,
     ConfState,
     Entry,
     HardState,
@@ -138,12 +140,12 @@ class Watcher:
 
     def saw_entries(self, member: Member, entries: Sequence[Entry]) -> None:
         """Log matching: index and term name an entry and everything before it (paper 5.3)."""
+        before = member.node.term_at(entries[0].index - 1) if entries else 0
         for entry in entries:
-            before = member.node.term_at(entry.index - 1) if entry is entries[0] else previous
             facts = (entry.data, entry.type, before)
             known = self.entries.setdefault((entry.index, entry.term), facts)
             assert known == facts, f"entry {entry.term}/{entry.index} is {known} and {facts}"
-            previous = entry.term
+            before = entry.term
 
     def saw_commit(self, cluster: Cluster, member: Member, old: int) -> None:
         """State machine safety; and a leader's commit is on the disks of a quorum."""
@@ -226,7 +228,8 @@ class Member:
         self._seen_term = self.node.term
 
     def crash(self, written: int = 0, torn_entries: int = 0) -> None:
-        """Lose what was not synced, except ``written`` Readys that happened to reach the disk, and part of one."""
+        """Lose what was not synced, except ``written`` Readys that happened to reach the disk, and part of
+        one."""
         self.cluster.watcher.saw_commit(self.cluster, self, self._seen_commit)
         for _ in range(min(written, len(self.writing))):
             self.disk.store(self.writing.popleft())
@@ -256,7 +259,8 @@ class Member:
     def current_snapshot(self) -> Snapshot:
         """What a server really sends for a MsgSnap: its state as of now, with the configuration as of now.
 
-        Contract page "peer", section 4. The snapshot kept by raft may be older than the receiver's membership.
+        Contract page "peer", section 4. The snapshot kept by raft may be older than the receiver's
+        membership.
         """
         node = self.node
         index = node.applied_index
@@ -333,7 +337,7 @@ class Member:
             return
         term = node.term_at(compact)
         node.compact(compact)
-        # On disk: the log after the compacted part, whose configuration is not needed because ``applied`` is later.
+        # On disk: the log after the compacted part. Its configuration is not needed: ``applied`` is later.
         disk = self.disk
         del disk.entries[: compact - disk.snapshot.metadata.index]
         disk.snapshot = Snapshot(b"", SnapshotMetadata(node.conf_state, compact, term))
@@ -355,8 +359,8 @@ class Cluster:
     ) -> None:
         """``logs`` gives a member the terms of its entries, ``terms`` a later current term.
 
-        ``bootstrap`` begins as etcd does (contract page "peer", 7.3): with the members' additions as committed
-        entries of term 1, so that a member that joins later finds the whole history in the log.
+        ``bootstrap`` begins as etcd does (contract page "peer", 7.3): with the members' additions as
+        committed entries of term 1, so that a member that joins later finds the whole history in the log.
         """
         self.random = random.Random(seed)
         self.watcher = Watcher()
@@ -403,7 +407,7 @@ class Cluster:
         disk.snapshot.metadata.conf_state = disk.conf_state
         self.members[member] = Member(self, member, disk, self.settings)
 
-    # -- network ------------------------------------------------------------------------------------------------
+    # -- network ---------------------------------------------------------------------------------------------
 
     def post(self, sender: Member, message: Message) -> None:
         self.watcher.saw_sent(sender, message)
@@ -444,7 +448,7 @@ class Cluster:
         else:
             self.cut = {link for link in self.cut if member not in link}
 
-    # -- progress -----------------------------------------------------------------------------------------------
+    # -- progress --------------------------------------------------------------------------------------------
 
     def settle(self, rounds: int = 5000) -> None:
         """Everybody works, disks sync, messages arrive in order, until nothing is left to do."""

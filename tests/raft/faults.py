@@ -1,8 +1,11 @@
-"""A run of a cluster under faults, drawn from one seed, then healed: it must be safe all along, and live at the end."""
+"""A run of a cluster under faults, drawn from one seed, then healed: it must be safe all along, and live
+at the end."""
 
 from __future__ import annotations
 
 import random
+
+from tests.raft.cluster import Cluster, Member
 
 from petcd.raft import (
     LEADER,
@@ -13,7 +16,6 @@ from petcd.raft import (
     HardState,
     ProposalDropped,
 )
-from tests.raft.cluster import Cluster, Member
 
 
 class Faults:
@@ -42,20 +44,21 @@ class Faults:
         self.shuffle = draw.choice((0.0, 0.1, 1.0))
         self.crash_rate = draw.choice((0.0, 0.002, 0.01))
         self.cut_rate = draw.choice((0.0, 0.002, 0.01))
+        self.campaign_rate = draw.choice((0.0, 0.0, 0.003, 0.01))
         self.forgetful = not self.changes or draw.random() < 0.2
         """Whether a crash loses what was known to be committed.
 
-        Configurations take effect when they are applied. If the members that remain forget in the same moment that
-        the change was committed, they may need the vote of one that was removed, and that one may have a longer
-        log: safe, but stuck, here as in etcd. So with changes of the membership only some seeds do this, and those
-        are not asked for progress at the end.
+        Configurations take effect when they are applied. If the members that remain forget in the same
+        moment that the change was committed, they may need the vote of one that was removed, and that one
+        may have a longer log: safe, but stuck, here as in etcd. So with changes of the membership only some
+        seeds do this, and those are not asked for progress at the end.
         """
         self.slow_disk = draw.choice((0.1, 0.5, 0.9))
         self.next_member = size + 2
         self.next_data = 0
         self.proposed = 0
 
-    # -- one event ----------------------------------------------------------------------------------------------
+    # -- one event -------------------------------------------------------------------------------------------
 
     def member(self) -> Member:
         members = self.cluster.members
@@ -63,7 +66,6 @@ class Faults:
 
     def event(self) -> None:
         draw = self.random
-        cluster = self.cluster
         chance = draw.random()
         if chance < 0.45:
             self.deliver()
@@ -74,42 +76,59 @@ class Faults:
                 member.start()
             return
         node = member.node
-        if chance < 0.70:
+        if chance < 0.68:
             member.turn()
             if draw.random() > self.slow_disk:
                 member.sync(draw.choice((1, 1, 2, None)))
-        elif chance < 0.80:
+        elif chance < 0.76:
             member.sync(1)
-        elif chance < 0.90:
+        elif chance < 0.84:
             node.tick()
-        elif chance < 0.95:
+        elif chance < 0.85:
+            for other in self.cluster.members.values():
+                if other.up:
+                    other.node.tick()
+        elif chance < 0.90:
             self.propose(member)
-        elif chance < 0.965:
+        elif chance < 0.93:
             context = b"%d.%d" % (member.id, self.next_data)
             self.next_data += 1
-            cluster.ask(member.id, context)
-        elif chance < 0.975:
+            self.cluster.ask(member.id, context)
+        elif chance < 0.945:
             if self.changes:
                 self.change(member)
-        elif chance < 0.98:
-            member.save()
-        elif chance < 0.984:
-            member.snapshot(draw.choice((0, 2, 10)))
-        elif chance < 0.988:
-            node.transfer_leader(draw.choice(sorted(cluster.members)))
-        elif chance < 0.99:
-            node.report_unreachable(draw.choice(sorted(cluster.members)))
-        elif chance < 0.991:
-            node.campaign()
+        else:
+            self.rare(member)
         if draw.random() < self.crash_rate:
-            commit = min(node.commit_index, node.stable_index)
-            member.crash(draw.choice((0, 0, 1, 2)), draw.choice((0, 0, 1, 2)))
-            if not self.forgetful:
-                disk = member.disk
-                commit = max(disk.hard_state.commit, commit)
-                disk.hard_state = HardState(disk.hard_state.term, disk.hard_state.vote, commit)
+            self.crash(member)
         if draw.random() < self.cut_rate:
             self.partition()
+        if draw.random() < self.campaign_rate:
+            node.campaign()
+
+    def rare(self, member: Member) -> None:
+        draw = self.random
+        node = member.node
+        chance = draw.randrange(10)
+        if chance < 2:
+            member.save()
+        elif chance < 5:
+            member.snapshot(draw.choice((0, 2, 10)))
+        elif chance < 6:
+            node.transfer_leader(draw.choice(sorted(self.cluster.members)))
+        elif chance < 7:
+            node.report_unreachable(draw.choice(sorted(self.cluster.members)))
+
+    def crash(self, member: Member) -> None:
+        draw = self.random
+        if not member.up:
+            return
+        commit = min(member.node.commit_index, member.node.stable_index)
+        member.crash(draw.choice((0, 0, 1, 2)), draw.choice((0, 0, 1, 2)))
+        if not self.forgetful:
+            disk = member.disk
+            commit = max(disk.hard_state.commit, commit)
+            disk.hard_state = HardState(disk.hard_state.term, disk.hard_state.vote, commit)
 
     def deliver(self) -> None:
         draw = self.random
@@ -163,20 +182,27 @@ class Faults:
             pass
 
     def partition(self) -> None:
+        """Cut along a line: at random, or around the leader, sometimes in one direction only."""
         draw = self.random
         cluster = self.cluster
+        cluster.heal()
         if draw.random() < 0.4:
-            cluster.heal()
             return
         members = sorted(cluster.members)
-        side = {member for member in members if draw.random() < 0.5}
+        leader = cluster.leader
+        if leader is not None and draw.random() < 0.5:
+            side = {leader.id}
+            if draw.random() < 0.5:
+                side.add(draw.choice(members))
+        else:
+            side = {member for member in members if draw.random() < 0.5}
         one_way = draw.random() < 0.3
         for a in members:
             for b in members:
                 if (a in side) != (b in side) and not (one_way and a in side):
                     cluster.cut.add((a, b))
 
-    # -- the run ------------------------------------------------------------------------------------------------
+    # -- the run ---------------------------------------------------------------------------------------------
 
     def run(self, events: int) -> None:
         for _ in range(events):
@@ -185,7 +211,8 @@ class Faults:
             self.heal()
 
     def heal(self) -> None:
-        """Everything works again: a leader is found, the rest catches up, a proposal is committed everywhere."""
+        """Everything works again: a leader is found, the rest catches up, a proposal is committed
+        everywhere."""
         cluster = self.cluster
         cluster.heal()
         for member in cluster.members.values():

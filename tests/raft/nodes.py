@@ -70,7 +70,8 @@ def lines(messages: Sequence[Message]) -> list[str]:
 
 
 def lead(node: Node, *voters: int, append: Sequence[int] = ()) -> list[Message]:
-    """Make ``node`` leader with the votes of ``voters`` (2 where none is said); ``append`` acknowledge its entry."""
+    """Make ``node`` leader with the votes of ``voters`` (2 where none is said); ``append`` acknowledge its
+    entry."""
     node.campaign()
     pump(node)
     if not node.is_leader:

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.raft.cluster import Cluster
+
 from petcd.raft import (
     LEADER,
     ConfChange,
@@ -32,7 +34,6 @@ from petcd.raft import (
     describe,
     describe_conf_state,
 )
-from tests.raft.cluster import Cluster
 
 LINE = "----"
 
@@ -84,7 +85,7 @@ class Scenario:
         except RaftError as error:
             self.lines.append(f"{type(error).__name__}: {error}")
 
-    # -- before the start ---------------------------------------------------------------------------------------
+    # -- before the start ------------------------------------------------------------------------------------
 
     def do_cluster(self, size: str, *options: str) -> None:
         self._size = int(size)
@@ -103,7 +104,7 @@ class Scenario:
     def do_term(self, member: str, term: str) -> None:
         self._terms[int(member)] = int(term)
 
-    # -- input --------------------------------------------------------------------------------------------------
+    # -- input -----------------------------------------------------------------------------------------------
 
     def do_campaign(self, member: str) -> None:
         if not self.cluster[int(member)].campaign():
@@ -152,7 +153,7 @@ class Scenario:
     def do_unreachable(self, member: str, other: str) -> None:
         self.cluster[int(member)].report_unreachable(int(other))
 
-    # -- time and faults ----------------------------------------------------------------------------------------
+    # -- time and faults -------------------------------------------------------------------------------------
 
     def do_crash(self, member: str) -> None:
         self.cluster.members[int(member)].crash()
@@ -209,7 +210,7 @@ class Scenario:
         self.cluster.settle()
         self.cluster.on_post = None
 
-    # -- looking ------------------------------------------------------------------------------------------------
+    # -- looking ---------------------------------------------------------------------------------------------
 
     def _show(self, message: Message) -> None:
         cut = " (cut)" if (message.from_, message.to) in self.cluster.cut else ""
@@ -222,8 +223,9 @@ class Scenario:
                 self.lines.append(f"{member.id}: down")
                 continue
             line = (
-                f"{member.id}: {node.role.name.lower().replace('_', '-'):13} term={node.term} lead={node.lead} "
-                f"commit={node.commit_index} last={node.term_at(node.last_index)}/{node.last_index}"
+                f"{member.id}: {node.role.name.lower().replace('_', '-'):13} "
+                f"term={node.term} lead={node.lead} commit={node.commit_index} "
+                f"last={node.term_at(node.last_index)}/{node.last_index}"
             )
             if node.stable_index != node.last_index:
                 line += f" stable={node.stable_index}"

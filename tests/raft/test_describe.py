@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.raft.nodes import make
+
 from petcd.raft import (
     MSG_APP,
     ConfState,
@@ -17,7 +19,6 @@ from petcd.raft import (
     describe_hard_state,
     describe_ready,
 )
-from tests.raft.nodes import make
 
 
 def test_message() -> None:
@@ -29,7 +30,14 @@ def test_message() -> None:
 def test_every_field_of_a_message() -> None:
     snapshot = Snapshot(b"secret", SnapshotMetadata(ConfState([1, 0xAB]), 7, 2))
     message = Message(
-        7, from_=0xAB, to=2, term=3, snapshot=snapshot, reject=True, reject_hint=4, context=b"CampaignTransfer"
+        7,
+        from_=0xAB,
+        to=2,
+        term=3,
+        snapshot=snapshot,
+        reject=True,
+        reject_hint=4,
+        context=b"CampaignTransfer",
     )
     assert describe(message) == (
         "ab->2 SNAP term=3 reject hint=4 snapshot=2/7 voters=(1 ab) context=CampaignTransfer"

@@ -1,9 +1,9 @@
-"""Whole clusters under faults, each drawn from one seed. A failing seed is a complete report: run it again."""
+"""Whole clusters under faults, each drawn from one seed. A failing seed is a complete report: run it
+again."""
 
 from __future__ import annotations
 
 import pytest
-
 from tests.raft.faults import run
 
 SEEDS = 160

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.raft.nodes import acknowledge, apply, entries_of, lead, lines, make, pump
 
 from petcd.raft import (
     ADD_LEARNER_NODE,
@@ -17,10 +18,10 @@ from petcd.raft import (
     MSG_SNAP,
     REMOVE_NODE,
     CompactedError,
-    Config,
     ConfChange,
     ConfChangeError,
     ConfChangeV2,
+    Config,
     ConfState,
     Entry,
     HardState,
@@ -35,7 +36,6 @@ from petcd.raft import (
 )
 from petcd.raft.confchange import ConfChangeSingle
 from petcd.raft.node import proven_commit
-from tests.raft.nodes import acknowledge, apply, entries_of, lead, lines, make, pump
 
 
 class TestReady:
@@ -139,7 +139,9 @@ class TestPersisted:
         first = [Entry(2, 2, data=b"x"), Entry(2, 3, data=b"y")]
         node.step(Message(MSG_APP, from_=1, to=2, term=2, index=1, log_term=1, entries=first))
         old = node.ready()
-        node.step(Message(MSG_APP, from_=3, to=2, term=3, index=1, log_term=1, entries=[Entry(3, 2, data=b"z")]))
+        node.step(
+            Message(MSG_APP, from_=3, to=2, term=3, index=1, log_term=1, entries=[Entry(3, 2, data=b"z")])
+        )
         node.persisted(old.sequence)
         assert (node.last_index, node.stable_index) == (2, 1)
         new = node.ready()
@@ -157,7 +159,15 @@ class TestPersisted:
         node.step(Message(MSG_APP, from_=3, to=2, term=3, index=1, log_term=1, entries=[Entry(3, 2)]))
         second = node.ready()
         node.step(
-            Message(MSG_APP, from_=1, to=2, term=4, index=1, log_term=1, entries=[Entry(2, 2, data=b"x"), Entry(4, 3)])
+            Message(
+                MSG_APP,
+                from_=1,
+                to=2,
+                term=4,
+                index=1,
+                log_term=1,
+                entries=[Entry(2, 2, data=b"x"), Entry(4, 3)],
+            )
         )
         third = node.ready()
         node.persisted(first.sequence)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.raft.cluster import Cluster
+from tests.raft.nodes import acknowledge, echo, entries_of, lead, lines, make, pump
 
 from petcd.raft import (
     CANDIDATE,
@@ -29,10 +31,8 @@ from petcd.raft import (
     SnapshotMetadata,
 )
 from petcd.raft.confchange import ConfChangeSingle
-from tests.raft.cluster import Cluster
-from tests.raft.nodes import acknowledge, echo, entries_of, lead, lines, make, pump
 
-# -- paper 5.1: terms ------------------------------------------------------------------------------------------
+# -- paper 5.1: terms ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
@@ -66,7 +66,7 @@ def test_paper_5_1_a_term_is_on_disk_before_anything_is_said_in_it() -> None:
     assert lines(node.ready().messages) == ["1->2 HEARTBEAT_RESP term=4"]
 
 
-# -- paper 5.2: elections --------------------------------------------------------------------------------------
+# -- paper 5.2: elections ------------------------------------------------------------------------------------
 
 
 def test_paper_5_2_begins_as_follower() -> None:
@@ -201,7 +201,7 @@ def test_paper_5_2_there_are_never_two_leaders_in_a_term() -> None:
         follower.step(Message(MSG_HEARTBEAT, from_=3, to=2, term=1))
 
 
-# -- paper 5.3: replication ------------------------------------------------------------------------------------
+# -- paper 5.3: replication ----------------------------------------------------------------------------------
 
 
 def test_paper_5_3_the_leader_appends_and_sends_in_parallel() -> None:
@@ -218,7 +218,14 @@ def test_paper_5_3_the_leader_appends_and_sends_in_parallel() -> None:
 
 @pytest.mark.parametrize(
     ("size", "acknowledging", "committed"),
-    [(1, (), True), (3, (), False), (3, (2,), True), (5, (2,), False), (5, (2, 4), True), (5, (2, 3, 4, 5), True)],
+    [
+        (1, (), True),
+        (3, (), False),
+        (3, (2,), True),
+        (5, (2,), False),
+        (5, (2, 4), True),
+        (5, (2, 3, 4, 5), True),
+    ],
 )
 def test_paper_5_3_committed_when_a_majority_has_it(
     size: int, acknowledging: tuple[int, ...], committed: bool
@@ -266,6 +273,14 @@ def test_paper_5_3_a_follower_learns_what_is_committed() -> None:
     assert [entry.data for entry in node.ready().committed] == [b"b"]
 
 
+def test_paper_5_3_only_what_the_message_reached_is_acknowledged_and_committed() -> None:
+    """What a follower has behind it may be of another leader."""
+    node = make(2, log=(1, 1, 1, 1), term=2)
+    node.step(Message(MSG_APP, from_=1, to=2, term=2, index=1, log_term=1, entries=[Entry(1, 2)], commit=4))
+    assert lines(pump(node)) == ["2->1 APP_RESP term=2 log=0/2"]
+    assert (node.commit_index, node.last_index) == (2, 4)
+
+
 def test_paper_5_3_a_follower_refuses_what_does_not_fit() -> None:
     """Contract 6.4: the hint is the last index whose term is not beyond the leader's, and that term."""
     node = make(2, log=(1, 1, 3, 3), term=4)
@@ -289,7 +304,9 @@ def test_paper_5_3_the_leader_skips_to_the_hint(hint: int, hint_term: int, prev:
     node = make(log=(1, 1, 2, 4, 4, 4))
     lead(node)
     node.step(
-        Message(MSG_APP_RESP, from_=2, to=1, term=5, index=6, reject=True, reject_hint=hint, log_term=hint_term)
+        Message(
+            MSG_APP_RESP, from_=2, to=1, term=5, index=6, reject=True, reject_hint=hint, log_term=hint_term
+        )
     )
     (probe,) = pump(node)
     assert (probe.type, probe.to, probe.index, probe.log_term) == (MSG_APP, 2, prev, node.term_at(prev))
@@ -310,7 +327,7 @@ def test_paper_5_3_an_acknowledgement_is_on_disk_before_it_is_sent() -> None:
     assert lines(node.ready().messages) == ["2->1 APP_RESP term=1 log=0/1"]
 
 
-# -- paper 5.4: safety -----------------------------------------------------------------------------------------
+# -- paper 5.4: safety ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -353,7 +370,7 @@ def test_paper_5_4_2_a_leader_begins_with_an_empty_entry() -> None:
     assert sent[0].entries[0].data == b"" and sent[0].entries[0].type == 0
 
 
-# -- paper 6, thesis 4: membership -----------------------------------------------------------------------------
+# -- paper 6, thesis 4: membership ---------------------------------------------------------------------------
 
 
 def test_paper_6_both_majorities_decide() -> None:
@@ -386,7 +403,9 @@ def test_paper_6_both_majorities_decide() -> None:
 
 def test_paper_6_elections_need_both_majorities() -> None:
     node = make(voters=(1, 2, 3), pre_vote=False)
-    node.apply_conf_change(ConfChangeV2(2, [ConfChangeSingle(0, 4), ConfChangeSingle(1, 2), ConfChangeSingle(1, 3)]))
+    node.apply_conf_change(
+        ConfChangeV2(2, [ConfChangeSingle(0, 4), ConfChangeSingle(1, 2), ConfChangeSingle(1, 3)])
+    )
     node.campaign()
     assert lines(pump(node)) == ["1->2 VOTE term=1", "1->3 VOTE term=1", "1->4 VOTE term=1"]
     node.step(Message(MSG_VOTE_RESP, from_=2, to=1, term=1))
@@ -431,7 +450,7 @@ def test_thesis_4_2_3_who_hears_from_a_leader_ignores_candidates() -> None:
     assert node.term == 9
 
 
-# -- paper 7: snapshots ----------------------------------------------------------------------------------------
+# -- paper 7: snapshots --------------------------------------------------------------------------------------
 
 
 def snapshot(index: int, term: int, voters: tuple[int, ...] = (1, 2, 3), data: bytes = b"state") -> Snapshot:
@@ -477,7 +496,7 @@ def test_paper_7_a_snapshot_that_does_not_know_us_is_ignored() -> None:
     assert node.last_index == 1
 
 
-# -- thesis ----------------------------------------------------------------------------------------------------
+# -- thesis --------------------------------------------------------------------------------------------------
 
 
 def test_thesis_3_10_transfer_to_a_member_that_is_up_to_date() -> None:
@@ -640,7 +659,9 @@ def test_thesis_9_6_a_pre_vote_changes_nobodys_term() -> None:
     assert lines(pump(node)) == ["1->2 PRE_VOTE term=4", "1->3 PRE_VOTE term=4"]
     voter = make(2, term=3, vote=3)
     voter.step(Message(MSG_PRE_VOTE, from_=1, to=2, term=4))
-    assert lines(pump(voter)) == ["2->1 PRE_VOTE_RESP term=4"], "a grant carries the term that was asked about"
+    assert lines(pump(voter)) == ["2->1 PRE_VOTE_RESP term=4"], (
+        "a grant carries the term that was asked about"
+    )
     assert (voter.term, voter.vote) == (3, 3)
 
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from tests.raft.scenario import observe
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))

@@ -142,9 +142,9 @@ def applied(raft: Raft) -> None:
 def configuration_changed(raft: Raft) -> None:
     """Another set of members counts: something may be committed by it, and a newcomer wants entries.
 
-    A leader that is no voter any more goes on leading without counting itself, though it drops proposals when it
-    is removed: if it stepped down before the others heard that the change is committed, they could still need
-    its vote and it would not campaign. Its server stops it after a while.
+    A leader that is no voter any more goes on leading without counting itself, though it drops proposals
+    when it is removed: if it stepped down before the others heard that the change is committed, they could
+    still need its vote and it would not campaign. Its server stops it after a while.
     """
     tracker = raft.tracker
     maybe_commit(raft)

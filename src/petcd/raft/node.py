@@ -71,9 +71,10 @@ class Status:
 def proven_commit(entries: Sequence[Entry]) -> int:
     """The index of the last but one configuration change: it is committed, whatever the hard state says.
 
-    A leader proposes a change only when it has applied the one before, so a log that holds both proves that the
-    first was committed. The hard state says so too, unless a crash tore a batch between the second change and the
-    hard state written after it; then this keeps us from campaigning with a configuration two steps old.
+    A leader proposes a change only when it has applied the one before, so a log that holds both proves that
+    the first was committed. The hard state says so too, unless a crash tore a batch between the second
+    change and the hard state written after it; then this keeps us from campaigning with a configuration two
+    steps old.
     """
     changes = [entry.index for entry in entries if entry.type != ENTRY_NORMAL]
     return changes[-2] if len(changes) > 1 else 0
