@@ -53,7 +53,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if self.refused(call):
+        if not call.head.plain and self.refused(call):
             return
         check_range(request)
         if request.serializable:
@@ -78,7 +78,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if self.refused(call):
+        if not call.head.plain and self.refused(call):
             return
         member = self.member
         if member.applier.quota_is_near and not self.has_space(put_cost(request)):
@@ -92,7 +92,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if self.refused(call):
+        if not call.head.plain and self.refused(call):
             return
         check_delete_range(request)
         self.member.propose(applier.DELETE_RANGE, message, request, call)
@@ -103,7 +103,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if self.refused(call):
+        if not call.head.plain and self.refused(call):
             return
         member = self.member
         if member.applier.quota_is_near and not self.has_space(txn_cost(request)):
@@ -130,7 +130,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if self.refused(call):
+        if not call.head.plain and self.refused(call):
             return
         waiter: Waiter = _PhysicalCompaction(call, self.member, request) if request.physical else call
         self.member.propose(applier.COMPACTION, message, request, waiter)

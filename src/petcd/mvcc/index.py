@@ -29,22 +29,25 @@ OPEN_END: Final = b"\0"
 """A range_end of one zero byte: no upper end (contract 3.4)."""
 
 mod_of: Final = attrgetter("mod")
+kv_of: Final = attrgetter("kv")
 
 
 class KeyIndex:
     """The revisions of one key.
 
     Invariant: ``older`` is None or a non-empty ascending list below ``mod``. ``create`` and ``version``
-    belong to the newest life; both are 0 while ``mod`` is a tombstone.
+    belong to the newest life; both are 0 while ``mod`` is a tombstone. ``kv`` is what is stored under ``mod``,
+    or None: only keys written lately carry it (``Store.write``).
     """
 
-    __slots__ = ("create", "mod", "older", "version")
+    __slots__ = ("create", "kv", "mod", "older", "version")
 
     def __init__(self, mod: bytes, create: int, version: int, older: list[bytes] | None) -> None:
         self.mod = mod
         self.create = create
         self.version = version
         self.older = older
+        self.kv: bytes | None = None
 
 
 class Index:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from petcd import errors
 from petcd.mvcc import keyvalue
-from petcd.mvcc.index import mod_of
+from petcd.mvcc.index import kv_of, mod_of
 from petcd.mvcc.keyvalue import KeyValue
 from petcd.mvcc.revision import PLAIN_BYTES
 from petcd.pb.splice import range_response
@@ -71,11 +71,28 @@ def range_body(store: Store, request: RangeRequest) -> bytes:
         rev = ki.mod
         if len(rev) != PLAIN_BYTES:
             return b""
-        kv = store.stored(rev)
+        kv = ki.kv or store.stored(rev)
         n = len(kv)
         return (_KV_HEADS[n] if n < _TABLE else b"\x12" + varint(n)) + kv + _ONE
+    if below is None:
+        return _newest(store, request.key, request.range_end, request.limit)
     revisions, count = _collect(store, request, below, request.limit)
     return range_response(_fetch(store, revisions), len(revisions) < count, count)
+
+
+def _newest(store: Store, key: bytes, end: bytes, limit: int) -> bytes:
+    """A range at the newest revision, in key order, values and all."""
+    index = store.index
+    lo, hi = index.span(key, end)
+    stop = min(hi, lo + limit) if limit > 0 else hi
+    entries = list(map(index.keys.__getitem__, index.live[lo:stop]))
+    kvs: list[bytes] = list(map(kv_of, entries))
+    if not all(kvs):
+        # No KeyValue is empty: these are the ones that were written too long ago.
+        missing = [ki.mod for ki in entries if ki.kv is None]
+        fetched = iter(_fetch(store, missing))
+        kvs = [kv or next(fetched) for kv in kvs]
+    return range_response(kvs, stop < hi, hi - lo)
 
 
 def _collect(store: Store, request: RangeRequest, below: bytes | None, limit: int) -> tuple[list[bytes], int]:

@@ -9,7 +9,7 @@ Source: contract/wire-v3.md sections 1.1, 1.2, 1.4; table 1.14 for the raft entr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from petcd.pb.wire import MORE, VARINTS, DecodeError, delimited, long_varint, skip, varint
 
@@ -34,9 +34,20 @@ __all__ = [
     "internal_request",
     "internal_header_id",
     "entry",
+    "normal_entries",
     "delimited",
     "varint_id",
 ]
+
+
+class EntryLike(Protocol):
+    """A log entry, whoever's class it is."""
+
+    term: int
+    index: int
+    type: int
+    data: bytes
+
 
 _FIELD_2: Final = tuple(b"\x12" + length for length in VARINTS)
 """Tag and length of a sub-message in field 2, which holds the KeyValue in responses and events."""
@@ -88,20 +99,36 @@ def header(prefix: bytes, revision: int, term: int) -> bytes:
 class Header:
     """One member's response headers; remembers the last, which reads ask for again and again."""
 
-    __slots__ = ("_encoded", "_prefix", "_revision", "_term")
+    __slots__ = ("_encoded", "_head", "_limit", "_prefix", "_revision", "_start", "_tail", "_term")
 
     def __init__(self, cluster_id: int, member_id: int) -> None:
         self._prefix = header_prefix(cluster_id, member_id)
         self._revision = self._term = 0
+        self._start = self._limit = 0
+        self._head = self._tail = b""
         self._encoded = header(self._prefix, 0, 0)
 
     def at(self, revision: int, term: int) -> bytes:
         """The header as field 1 of a response."""
         if revision != self._revision or term != self._term:
-            self._encoded = header(self._prefix, revision, term)
+            if term != self._term or revision >= self._limit or revision < self._start:
+                self._learn(revision, term)
+            self._encoded = self._head + (varint(revision) if revision else b"") + self._tail
             self._revision = revision
-            self._term = term
         return self._encoded
+
+    def _learn(self, revision: int, term: int) -> None:
+        """What surrounds the revision stays the same while its length does."""
+        whole = header(self._prefix, revision, term)
+        self._term = term
+        self._tail = b"\x20" + varint(term) if term else b""
+        size = len(varint(revision)) if revision else 0
+        cut = len(whole) - len(self._tail) - size
+        self._head = whole[:cut]
+        # Revision 0 is left out of a header, and negative ones are not worth remembering.
+        self._start, self._limit = (1 << 7 * (size - 1), 1 << 7 * size) if revision > 0 else (0, 0)
+        if size == 1:
+            self._start = 1
 
 
 # --- key-values ------------------------------------------------------------------------------------------
@@ -283,6 +310,20 @@ def internal_request(
     number: int, request: bytes, request_id: int, username: bytes = b"", auth_revision: int = 0
 ) -> bytes:
     """InternalRaftRequest around the encoded request of field ``number``."""
+    if number < 12 and not username and not auth_revision and request_id:
+        n = len(request)
+        encoded_id = varint_id(request_id)
+        return b"".join(
+            (
+                VARINTS[number << 3 | 2],
+                VARINTS[n] if n < 2048 else varint(n),
+                request,
+                b"\xa2\x06",
+                VARINTS[len(encoded_id) + 1],
+                b"\x08",
+                encoded_id,
+            )
+        )
     body = delimited(varint(number << 3 | 2), request)
     head = request_header(request_id, username, auth_revision)
     return body + head if number < 100 else head + body
@@ -341,6 +382,29 @@ def internal_header_id(data: bytes) -> int:
     if i != end:
         raise DecodeError("field reaches past its message")
     return found
+
+
+def normal_entries(entries: Iterable[EntryLike]) -> list[tuple[int, bytes]]:
+    """(index, encoded entry) of a batch; half the cost of ``entry``, since neighbours share their term."""
+    term, head = -1, b""
+    out = []
+    for one in entries:
+        data = one.data
+        if one.type or not data:
+            out.append((one.index, entry(one.type, one.term, one.index, data)))
+            continue
+        if one.term != term:
+            term = one.term
+            head = b"\x08\x00\x10" + varint(term) + b"\x18"
+        index = one.index
+        n = len(data)
+        out.append(
+            (
+                index,
+                b"".join((head, varint(index), b'"', VARINTS[n] if n < 2048 else varint(n), data)),
+            )
+        )
+    return out
 
 
 def entry(entry_type: int, term: int, index: int, data: bytes) -> bytes:

@@ -84,9 +84,7 @@ class LogWriter:
         hard_state, self._hard_state = self._hard_state, None
         messages, self._messages = self._messages, []
         self._must_sync = False
-        encode = splice.entry
-        records = [(e.index, encode(e.type, e.term, e.index, e.data)) for e in entries]
-        write = self._wal.encode(records, _hard_state_bytes(hard_state), True)
+        write = self._wal.encode(splice.normal_entries(entries), _hard_state_bytes(hard_state), True)
         self._writing = batch = _Batch(self._wal, write, self._failpoints, self._sequence, messages)
         self._lane.submit(batch.save, self._saved, self._failed)
 

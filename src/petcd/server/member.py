@@ -550,7 +550,7 @@ class Member:
             self.commit_backend(_nothing)
 
     def commit_backend(self, done: Callable[[], object]) -> None:
-        """The same, and ``done`` when it is durable. A failure ends the member: the disk is not to be trusted."""
+        """The same, and ``done`` when it is durable. A failure ends the member."""
         self._flushing = True
         self._unflushed_bytes = 0
         self._write_consistent_index()
