@@ -17,7 +17,14 @@ def main() -> int:
     parser.add_argument("--subject", choices=["go", "petcd"], default="petcd")
     args = parser.parse_args()
     with serving(args.reference) as reference, serving(args.subject) as subject:
-        report = Differential(reference.endpoint, subject.endpoint, args.seed).run(args.operations)
+        run = Differential(reference.endpoint, subject.endpoint, args.seed)
+        try:
+            report = run.run(args.operations)
+        except Exception:
+            print(run.report.describe())
+            for name, server in (("reference", reference), ("subject", subject)):
+                print(f"the end of the {name}'s log:\n{server.log_tail(2000)}")
+            raise
     print(report.describe())
     return 1 if report.differences else 0
 

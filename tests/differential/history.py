@@ -9,6 +9,7 @@ leases, compactions, and the errors of each.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from petcd.pb import etcdserverpb as pb
@@ -200,11 +201,14 @@ class Generator:
     def txn(self, depth: int = 2) -> pb.TxnRequest:
         rng = self.random
         most = 5 if depth == 2 else 3
-        return pb.TxnRequest(
+        txn = pb.TxnRequest(
             compare=[self.compare() for _ in range(rng.choice([0, 1, 1, 2, 3]))],
             success=[self.operation(depth) for _ in range(rng.randrange(most))],
             failure=[self.operation(depth) for _ in range(rng.randrange(most))],
         )
+        if depth == 2:
+            spare_go(txn)
+        return txn
 
     def big_txn(self) -> pb.TxnRequest:
         """At the limit of operations, or one above it."""
@@ -320,3 +324,21 @@ class Generator:
             known.leases.remove(request.ID)
         elif isinstance(request, pb.CompactionRequest):
             known.compacted = max(known.compacted, request.revision)
+
+
+def spare_go(txn: pb.TxnRequest) -> None:
+    """A txn that deletes a key and then puts it with ignore_value or ignore_lease ends Go's process."""
+    operations = list(flatten(txn))
+    if any(operation.request_delete_range is not None for operation in operations):
+        for operation in operations:
+            if operation.request_put is not None:
+                operation.request_put.ignore_value = operation.request_put.ignore_lease = False
+
+
+def flatten(txn: pb.TxnRequest) -> Iterator[pb.RequestOp]:
+    """The operations of a txn and of those within it."""
+    for operation in (*txn.success, *txn.failure):
+        if operation.request_txn is not None:
+            yield from flatten(operation.request_txn)
+        else:
+            yield operation

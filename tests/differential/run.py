@@ -56,10 +56,10 @@ class Report:
 class _Side:
     """One of the two servers."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, name: str, endpoint: str) -> None:
         self.rpc = Rpc(endpoint)
         self.keep_alive = self.rpc.keep_alive()
-        self.watching = Watching(self.rpc, STREAMS)
+        self.watching = Watching(name, self.rpc, STREAMS)
 
     def ask(self, request: Message) -> Message | Status:
         try:
@@ -80,8 +80,8 @@ class Differential:
     """One run over two servers that were empty when it began."""
 
     def __init__(self, reference: str, subject: str, seed: int) -> None:
-        self.reference = _Side(reference)
-        self.subject = _Side(subject)
+        self.reference = _Side("reference", reference)
+        self.subject = _Side("subject", subject)
         self.generator = Generator(seed)
         self.report = Report(seed)
 
@@ -102,6 +102,9 @@ class Differential:
                 if len(report.differences) > DIFFERENCES_MAX:
                     break
             self._finish()
+        except Exception as error:
+            error.add_note(f"after {report.operations} operations of seed {report.seed}")
+            raise
         finally:
             report.revision = self.generator.known.revision
             report.seconds = time.monotonic() - started
@@ -161,8 +164,10 @@ class Differential:
             for side in (self.reference, self.subject):
                 if chosen in side.watching.live(stream):
                     side.watching.cancel(stream, chosen)
-        elif draw < 0.3 and all(self._started(watching, stream, one) for one in watching.live(stream)):
+        elif draw < 0.3 and self._all_synced(watching, stream):
             self._settle()
+            for side in (self.reference, self.subject):
+                side.watching.wait_caught_up()
             if watching.live(stream):
                 revisions = [side.watching.ask_progress(stream) for side in (self.reference, self.subject)]
                 if revisions[0] != revisions[1]:
@@ -181,8 +186,13 @@ class Differential:
             if expected != found:
                 self._differ(repr(request), expected, found)
 
-    def _started(self, watching: Watching, stream: int, watch_id: int) -> bool:
-        return watching.watchers[stream][watch_id].start <= self.generator.known.revision
+    def _all_synced(self, watching: Watching, stream: int) -> bool:
+        """No watcher waits for a revision to come, and none was ended by a compaction (it stays unsynced)."""
+        watchers = watching.watchers[stream].values()
+        return all(
+            not one.compacted and (one.ended or one.start <= self.generator.known.revision)
+            for one in watchers
+        )
 
     def _settle(self) -> None:
         """Let all watchers get what they are due, then compare what they got since the last time."""

@@ -73,7 +73,8 @@ class Watcher:
 class Watching:
     """All watchers on one server; a thread per stream reads, the test thread looks when all has settled."""
 
-    def __init__(self, rpc: Rpc, streams: int) -> None:
+    def __init__(self, name: str, rpc: Rpc, streams: int) -> None:
+        self._name = name
         self._streams: list[Stream[pb.WatchResponse]] = [rpc.watch() for _ in range(streams)]
         self.watchers: list[dict[int, Watcher]] = [{} for _ in range(streams)]
         self._past_until = 0.0
@@ -143,7 +144,7 @@ class Watching:
             while not stream.answers.empty():
                 answer = stream.answers.get()
                 if isinstance(answer, Status):
-                    raise AssertionError(f"watch stream {number} ended: {answer}")
+                    raise AssertionError(f"watch stream {number} of the {self._name} ended: {answer}")
                 self._take(number, answer)
 
     def settle(self, revision: int, seconds_max: float = 20.0) -> list[str]:

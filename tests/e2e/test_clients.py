@@ -13,7 +13,7 @@ from tests.rpc import Rpc, Status
 from tests.servers import Server
 
 from petcd.pb import etcdserverpb as pb
-from petcd.pb import mvccpb, v3electionpb, v3lockpb
+from petcd.pb import mvccpb
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -97,28 +97,35 @@ def test_grpcio_lease(rpc: Rpc) -> None:
 
 
 def test_grpcio_lock(rpc: Rpc) -> None:
-    one, two = (rpc.call(pb.LeaseGrantRequest(TTL=60)).ID for _ in range(2))
-    held = rpc.call(v3lockpb.LockRequest(name=b"g-lock", lease=one)).key
-    assert held == b"g-lock/%x" % one
-    waiting = rpc.future(v3lockpb.LockRequest(name=b"g-lock", lease=two), seconds=20)
-    got: list[bytes] = []
-    thread = threading.Thread(target=lambda: got.append(waiting.result().key))
-    thread.start()
-    thread.join(0.3)
-    assert not got
-    rpc.call(v3lockpb.UnlockRequest(key=held))
-    thread.join(10)
-    assert got == [b"g-lock/%x" % two]
+    """The classic recipe: who created the key holds the lock; others wait for its deletion by watching it."""
+    held: list[str] = []
 
+    def hold(name: str, rpc: Rpc) -> None:
+        lease = rpc.call(pb.LeaseGrantRequest(TTL=60)).ID
+        absent = pb.Compare(target=pb.CompareTarget.CREATE, key=b"g-lock", create_revision=0)
+        put = pb.RequestOp(request_put=pb.PutRequest(key=b"g-lock", value=name.encode(), lease=lease))
+        while True:
+            response = rpc.call(pb.TxnRequest(compare=[absent], success=[put]))
+            if response.succeeded:
+                break
+            stream = rpc.watch()
+            create = pb.WatchCreateRequest(
+                key=b"g-lock", start_revision=response.header.revision + 1, filters=[0]
+            )
+            assert stream.ask(pb.WatchRequest(create_request=create)).created
+            assert stream.receive().events
+            stream.cancel()
+        assert rpc.value(b"g-lock") == name.encode()
+        held.append(name)
+        rpc.call(pb.LeaseRevokeRequest(ID=lease))
 
-def test_grpcio_election(rpc: Rpc) -> None:
-    lease = rpc.call(pb.LeaseGrantRequest(TTL=60)).ID
-    won = rpc.call(v3electionpb.CampaignRequest(name=b"g-elect", lease=lease, value=b"me"))
-    assert won.leader.lease == lease
-    assert rpc.call(v3electionpb.LeaderRequest(name=b"g-elect")).kv.value == b"me"
-    rpc.call(v3electionpb.ResignRequest(leader=won.leader))
-    with pytest.raises(Status, match="election: no leader"):
-        rpc.call(v3electionpb.LeaderRequest(name=b"g-elect"))
+    threads = [threading.Thread(target=hold, args=(f"client {number}", rpc)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(held) == [f"client {number}" for number in range(5)]
+    assert rpc.value(b"g-lock") is None
 
 
 @pytest.mark.parametrize(
