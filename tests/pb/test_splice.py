@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from petcd.pb import DecodeError, raftpb, splice
 from petcd.pb import etcdserverpb as rpc
 from petcd.pb.mvccpb import Event, KeyValue
-from petcd.pb.wire import varint
 
 _positive = st.integers(1, 2**63 - 1).flatmap(lambda n: st.sampled_from([n, n % 3000 + 1, n % 300_000 + 1]))
 _uint64 = st.integers(0, 2**64 - 1)
@@ -39,18 +38,6 @@ def test_header(cluster: int, member: int, revision: int, term: int) -> None:
     headers = splice.Header(cluster, member)
     for at in ((revision, term), (revision, term), (5, 1), (revision, term)):
         assert headers.at(*at) == splice.header(splice.header_prefix(cluster, member), *at)
-
-
-@_check
-@given(_uint64)
-def test_varint_id(value: int) -> None:
-    for n in (value, value % 2**22, value // 2**21 * 2**21, value - 2**64):
-        assert splice.varint_id(n) == varint(n)
-
-
-def test_varint_id_forgets_old_ids() -> None:
-    for n in range(1000):
-        assert splice.varint_id(n << 40 | 5) == varint(n << 40 | 5)
 
 
 @_check

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from petcd.pb import wire
 from petcd.pb.wire import VARINTS, DecodeError, delimited, long_varint, skip, tag, varint
 
 
@@ -62,3 +63,11 @@ def test_skip_passes_over_each_wire_type() -> None:
         (0x0B, b"\x10\x01\x13\x1a\x01x\x14\x0c"),
     ):
         assert skip(value, 0, len(value), field_tag) == len(value)
+
+
+def test_varint_remembers_a_bounded_number_of_upper_halves() -> None:
+    for n in range(1000):
+        value = n << 40 | 5
+        encoded = varint(value)
+        assert long_varint(encoded, 0) == (value, len(encoded))
+    assert len(wire._heads) <= wire._HEADS_MAX

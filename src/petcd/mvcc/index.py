@@ -36,8 +36,8 @@ class KeyIndex:
     """The revisions of one key.
 
     Invariant: ``older`` is None or a non-empty ascending list below ``mod``. ``create`` and ``version``
-    belong to the newest life; both are 0 while ``mod`` is a tombstone. ``kv`` is what is stored under ``mod``,
-    or None: only keys written lately carry it (``Store.write``).
+    belong to the newest life; both are 0 while ``mod`` is a tombstone. ``kv`` is what is stored under
+    ``mod``, or None: only keys written lately carry it (``Store.write``).
     """
 
     __slots__ = ("create", "kv", "mod", "older", "version")

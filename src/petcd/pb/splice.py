@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from petcd.pb.wire import MORE, VARINTS, DecodeError, delimited, long_varint, skip, varint
+from petcd.pb.wire import VARINTS, DecodeError, delimited, long_varint, skip, varint
 
 __all__ = [
     "Header",
@@ -36,7 +36,6 @@ __all__ = [
     "entry",
     "normal_entries",
     "delimited",
-    "varint_id",
 ]
 
 
@@ -54,24 +53,6 @@ _FIELD_2: Final = tuple(b"\x12" + length for length in VARINTS)
 
 _BODY_TAGS: Final = frozenset(number << 3 | 2 for number in range(3, 12))
 """One-byte tags of the requests an InternalRaftRequest can hold."""
-
-_id_heads: Final[dict[int, bytes]] = {}
-"""Upper bits of ids seen lately, encoded: a member's ids share them for two million requests."""
-
-_ID_HEADS_MAX: Final = 256
-
-
-def varint_id(n: int) -> bytes:
-    """``varint`` for request, lease and member ids: 64-bit numbers of which many share their upper bits."""
-    head = n >> 21
-    encoded = _id_heads.get(head)
-    if encoded is None:
-        if head <= 0:
-            return varint(n)
-        if len(_id_heads) >= _ID_HEADS_MAX:
-            _id_heads.clear()
-        encoded = _id_heads[head] = varint(head)
-    return MORE[n & 127] + MORE[n >> 7 & 127] + MORE[n >> 14 & 127] + encoded
 
 
 def _scalar(encoded_tag: bytes, value: int) -> bytes:
@@ -153,7 +134,7 @@ def key_value(key: bytes, create: int, mod: int, version: int, value: bytes, lea
         n = len(value)
         parts += (b"*", VARINTS[n] if n < 2048 else varint(n), value)
     if lease:
-        parts += (b"0", varint_id(lease))
+        parts += (b"0", varint(lease))
     return b"".join(parts)
 
 
@@ -281,7 +262,7 @@ def watch_response(
 
 def request_header(request_id: int, username: bytes = b"", auth_revision: int = 0) -> bytes:
     """RequestHeader as field 100 of an InternalRaftRequest, tag and length in front."""
-    body = b"\x08" + varint_id(request_id) if request_id else b""
+    body = b"\x08" + varint(request_id) if request_id else b""
     if username:
         body += delimited(b"\x12", username)
     if auth_revision:
@@ -292,7 +273,7 @@ def request_header(request_id: int, username: bytes = b"", auth_revision: int = 
 def internal_put(request_id: int, put: bytes) -> bytes:
     """InternalRaftRequest around an encoded PutRequest, with auth off."""
     n = len(put)
-    encoded_id = varint_id(request_id)
+    encoded_id = varint(request_id)
     return b"".join(
         (
             b'"',
@@ -312,7 +293,7 @@ def internal_request(
     """InternalRaftRequest around the encoded request of field ``number``."""
     if number < 12 and not username and not auth_revision and request_id:
         n = len(request)
-        encoded_id = varint_id(request_id)
+        encoded_id = varint(request_id)
         return b"".join(
             (
                 VARINTS[number << 3 | 2],

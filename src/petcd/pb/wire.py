@@ -35,6 +35,12 @@ class DecodeError(ValueError):
     """Bytes that are not the message they were said to be; carries a short text."""
 
 
+_heads: Final[dict[int, bytes]] = {}
+"""Upper bits of large numbers seen lately, encoded: a member's ids share them by the million."""
+
+_HEADS_MAX: Final = 256
+
+
 def varint(n: int) -> bytes:
     """Encode ``n``; a negative number as 64-bit two's complement (ten bytes)."""
     if 0 <= n < 2048:
@@ -45,12 +51,13 @@ def varint(n: int) -> bytes:
         return MORE[n & 127] + VARINTS[n >> 7]
     if n < 33554432:
         return MORE[n & 127] + MORE[n >> 7 & 127] + VARINTS[n >> 14]
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
+    head = n >> 21
+    encoded = _heads.get(head)
+    if encoded is None:
+        if len(_heads) >= _HEADS_MAX:
+            _heads.clear()
+        encoded = _heads[head] = varint(head)
+    return MORE[n & 127] + MORE[n >> 7 & 127] + MORE[n >> 14 & 127] + encoded
 
 
 def long_varint(data: bytes, i: int) -> tuple[int, int]:
