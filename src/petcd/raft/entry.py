@@ -35,7 +35,10 @@ class Entry:
     type: int = ENTRY_NORMAL
     data: bytes = b""
     request: object = field(default=None, compare=False, repr=False)
-    """The proposer's own decoded request: local to the member that proposed, never encoded, never sent."""
+    """The proposer's own decoded request: local to the member that proposed, never encoded, never sent.
+
+    The log keeps the entry for thousands of others, so whoever has served the request should forget it here.
+    """
     encoded: bytes | None = field(default=None, compare=False, repr=False)
     """Free for the outside: the entry's wire form, encoded once for the write-ahead log and every
     follower."""
