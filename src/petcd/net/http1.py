@@ -1,6 +1,6 @@
-"""HTTP/1.1 through h11: the server's side of a connection, and a small client for the members' own requests.
+"""The server's side of an HTTP/1.1 connection, through h11.
 
-Both are machines without I/O, like the HTTP/2 ones: ``receive`` takes bytes, ``out`` gathers them, ``wake``
+A machine without I/O, like the HTTP/2 one: ``receive`` takes bytes, ``out`` gathers them, ``wake``
 is called when the first appears.
 
 What a client may do wrong: garbage is answered 400 and the connection closed, headers beyond 1 MiB 431, a

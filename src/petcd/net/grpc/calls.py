@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 DEADLINE_TEXT: Final = "context deadline exceeded"
 NO_MESSAGE_TEXT: Final = "cardinality violation: received no request message from non-client-streaming RPC"
-MANY_MESSAGES_TEXT: Final = (
-    "cardinality violation: received multiple request messages for non-client-streaming RPC"
-)
 TRUNCATED_TEXT: Final = "unexpected EOF"
 PARTIAL_TEXT: Final = "grpc: too many bytes in unfinished messages on this connection"
 
@@ -201,9 +198,8 @@ class Receiving(Http2Stream):
         conn, sid = call.conn, call.sid
         try:
             for message in conn.feed(reader, data, start, end):
-                if self.message is not None:
-                    raise GrpcFault(Code.INTERNAL, MANY_MESSAGES_TEXT)
-                self.message = message
+                if self.message is None:  # as in Go, whatever follows the first is not looked at
+                    self.message = message
             if not end_stream:
                 return
             if reader.partial_bytes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from petcd.errors import Code
 from petcd.net.grpc.messages import decompressor_text, go_quote
 from petcd.net.grpc.stats import MethodStats
-from petcd.net.grpc.status import parse_timeout, refusal_block
+from petcd.net.grpc.status import refusal_block
 from petcd.net.http2.headers import Field
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ class RequestHead:
         "plain",
         "refusal",
         "stats",
-        "timeout_seconds",
         "unary",
     )
 
@@ -114,7 +113,6 @@ class RequestHead:
         self.refusal: bytes | None = None
         self.malformed = False
         self.http = False
-        self.timeout_seconds: float | None = None
         self.encoding: bytes | None = None
         self.plain = True
         """No header but those of HTTP/2 and gRPC themselves: no token, no wish of the caller's."""
@@ -164,10 +162,13 @@ _NAME_FORBIDDEN: Final = _UPPER | frozenset(range(0x21)) | frozenset(range(0x7F,
 
 
 def read_head(fields: list[Field], router: Router, list_bytes_max: int, http: bool) -> RequestHead:
-    """Judge a request's fields; ``http`` says that requests other than gRPC's have somewhere to go."""
+    """Judge a request's fields; its deadline is judged apart.
+
+    ``http`` says that requests other than gRPC's have somewhere to go.
+    """
     head = RequestHead(fields)
     pseudo: dict[bytes, bytes] = {}
-    content_type = timeout = None
+    content_type = None
     regular = False
     size = hosts = 0
     for name, value in fields:
@@ -191,8 +192,6 @@ def read_head(fields: list[Field], router: Router, list_bytes_max: int, http: bo
                 return head
         elif name == b"content-type":
             content_type = value
-        elif name == b"grpc-timeout":
-            timeout = value
         elif name == b"grpc-encoding":
             head.encoding = value
         elif name == b"host":
@@ -204,7 +203,7 @@ def read_head(fields: list[Field], router: Router, list_bytes_max: int, http: bo
         head.malformed = True
         return head
     head.path = path
-    _judge(head, router, pseudo[b":method"], content_type, timeout, http)
+    _judge(head, router, pseudo[b":method"], content_type, http)
     if hosts > 1:
         head.refusal = refusal_block(
             Code.INTERNAL, f"num values of host: {hosts}, must only have 1 value as per HTTP/2 spec", 400
@@ -213,7 +212,7 @@ def read_head(fields: list[Field], router: Router, list_bytes_max: int, http: bo
         head.refusal = refusal_block(
             Code.RESOURCE_EXHAUSTED, f"header list larger than max ({size} vs. {list_bytes_max})"
         )
-    if head.method is not None and head.refusal is None and head.timeout_seconds is None:
+    if head.method is not None and head.refusal is None:
         head.unary = head.method.unary
     return head
 
@@ -223,7 +222,6 @@ def _judge(
     router: Router,
     verb: bytes,
     content_type: bytes | None,
-    timeout: bytes | None,
     http: bool,
 ) -> None:
     if content_type is None or not is_grpc(content_type):
@@ -241,11 +239,6 @@ def _judge(
             405,
         )
         return
-    if timeout is not None:
-        head.timeout_seconds = parse_timeout(timeout)
-        if head.timeout_seconds is None:
-            head.refusal = refusal_block(Code.INTERNAL, f"malformed grpc-timeout: {go_quote(timeout)}", 400)
-            return
     method = router.methods.get(head.path)
     if method is None:
         head.refusal = refusal_block(Code.UNIMPLEMENTED, router.refusal(head.path))

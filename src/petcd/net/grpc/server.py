@@ -17,14 +17,14 @@ from typing import Any, Final
 from petcd.errors import Code, EtcdError
 from petcd.net.deadlines import Deadlines
 from petcd.net.grpc.calls import PARTIAL_TEXT, Call, Receiving, Stream, ending_frame
-from petcd.net.grpc.messages import GrpcFault, MessageReader
+from petcd.net.grpc.messages import GrpcFault, MessageReader, go_quote
 from petcd.net.grpc.router import RequestHead, Router, read_head
-from petcd.net.grpc.status import refusal_block
+from petcd.net.grpc.status import parse_timeout, refusal_block
 from petcd.net.http2 import frames
 from petcd.net.http2.budget import Budget
 from petcd.net.http2.connection import Http2Connection
 from petcd.net.http2.frames import FRAME, PREFACE, ProtocolFault
-from petcd.net.http2.headers import HeaderDecoder
+from petcd.net.http2.headers import Field, HeaderDecoder
 from petcd.net.http2.limits import Limits
 
 _PEEK: Final = struct.Struct(">IBIBI")
@@ -32,13 +32,14 @@ _PEEK: Final = struct.Struct(">IBIBI")
 _CALL_BYTES: Final = 256
 """What a parked call weighs beside its message."""
 _FIELDS_FREE: Final = 64
+_HEADS_MAX: Final = 1024
 _BLOCK_BYTES_FREE: Final = 4096
 
 
 class Service:
     """What all connections of an edge share."""
 
-    __slots__ = ("deadlines", "limits", "now", "on_bug", "on_http", "router", "wake")
+    __slots__ = ("deadlines", "heads", "http_heads", "limits", "now", "on_bug", "on_http", "router", "wake")
 
     def __init__(
         self,
@@ -57,6 +58,9 @@ class Service:
         self.on_http: Callable[[GrpcServerConnection, int, RequestHead, bool], Any] | None = None
         """Takes requests that are not gRPC's (TLS listeners): returns the Http2Stream that hears the body."""
         self.deadlines = Deadlines()
+        self.heads: dict[tuple[Field, ...], RequestHead] = {}
+        """What header lists mean, whoever sent them; of connections that serve HTTP beside gRPC, apart."""
+        self.http_heads: dict[tuple[Field, ...], RequestHead] = {}
 
 
 class GrpcServerConnection(Http2Connection):
@@ -147,63 +151,108 @@ class GrpcServerConnection(Http2Connection):
         while size - pos >= 9:
             word, flags, sid = unpack(data, pos)
             length = word >> 8
-            end = pos + 9 + length
-            if (
-                flags == 4  # END_HEADERS alone
-                and word & 255 == 1
-                and size - end >= 14
-                and self.last_sid < sid < 0x80000000
-                and sid & 1
-            ):
-                head = blocks.get(data[pos + 9 : end])
-                if head is not None and head.unary is not None:
-                    word2, flags2, sid2, compressed, message_size = peek(data, end)
-                    stop = end + 14 + message_size
-                    if (
-                        word2 == (message_size + 5) << 8  # DATA with this one message
-                        and flags2 == 1
-                        and sid2 == sid
-                        and not compressed
-                        and stop <= size
-                        and message_size <= message_max
-                        and message_size + 5 <= frame_max
-                        and not self._block
-                        and not self.congested
-                        and not self._goaway_out
-                        and len(streams) < streams_max
-                    ):
-                        self.last_sid = sid
-                        self.receive_left -= message_size + 5
-                        streams[sid] = call = Call(self, sid, head)
-                        head.stats.started += 1
-                        pos = stop
-                        try:
-                            head.unary(call, data[end + 14 : stop])
-                        except EtcdError as error:
-                            call.fail(error.code, error.text)
-                        except Exception as error:  # noqa: BLE001 - a handler's bug fails its call only
-                            self._bug(call, error)
-                        continue
             if length > frame_max:
                 raise ProtocolFault(frames.FRAME_SIZE_ERROR, f"frame of {length} bytes")
+            end = pos + 9 + length
             if end > size:
                 break
-            self.frame(word & 255, flags, sid & 0x7FFFFFFF, data, pos + 9, end)
+            if flags != 4 or word & 255 != 1 or self._block:  # anything but HEADERS with END_HEADERS alone
+                self.frame(word & 255, flags, sid & 0x7FFFFFFF, data, pos + 9, end)
+                if self.failed:
+                    return size
+                pos = end
+                continue
+            block = data[pos + 9 : end]
+            timeout = None
+            head = blocks.get(block)
+            if head is None:
+                head, timeout = self._read_block(block)
+            pos = end
+            if size - end >= 14 and head.unary is not None and self.last_sid < sid < 0x80000000 and sid & 1:
+                word, flags, sid2, compressed, message_size = peek(data, end)
+                stop = end + 14 + message_size
+                if (
+                    word == (message_size + 5) << 8  # DATA with this one message
+                    and flags == 1
+                    and sid2 == sid
+                    and not compressed
+                    and stop <= size
+                    and message_size <= message_max
+                    and message_size + 5 <= frame_max
+                    and not self.congested
+                    and not self._goaway_out
+                    and len(streams) < streams_max
+                ):
+                    call = Call(self, sid, head)
+                    if timeout is not None and not self._set_deadline(call, timeout):
+                        self._accept(sid, head, timeout, end_stream=False)
+                        continue
+                    self.last_sid = sid
+                    self.receive_left -= message_size + 5
+                    streams[sid] = call
+                    head.stats.started += 1
+                    pos = stop
+                    try:
+                        head.unary(call, data[end + 14 : stop])
+                    except EtcdError as error:
+                        call.fail(error.code, error.text)
+                    except Exception as error:  # noqa: BLE001 - a handler's bug fails its call only
+                        self._bug(call, error)
+                    continue
+            self._accept(sid & 0x7FFFFFFF, head, timeout, end_stream=False)
             if self.failed:
                 return size
-            pos = end
         return pos
 
+    def _set_deadline(self, call: Call | Stream, timeout: bytes) -> bool:
+        """False when the timeout is malformed."""
+        seconds = parse_timeout(timeout)
+        if seconds is None:
+            return False
+        call.deadline = self.now() + seconds
+        self.deadlines.add(call)
+        return True
+
     def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
-        decoder = self.decoder
-        head = decoder.blocks.get(block)
+        timeout = None
+        head = self.decoder.blocks.get(block)
         if head is None:
-            fields = decoder.decode(block)
-            if len(fields) > _FIELDS_FREE or len(block) > _BLOCK_BYTES_FREE:
-                self._spend_fields(len(fields), len(block))
-            if sid not in self.streams:
-                head = read_head(fields, self.service.router, self.limits.header_list_bytes_max, self.http)
-                decoder.remember(block, head)
+            head, timeout = self._read_block(block)
+        self._accept(sid, head, timeout, end_stream)
+
+    def _read_block(self, block: bytes) -> tuple[RequestHead, bytes | None]:
+        """Decode a block that is not remembered: what it means, and its ``grpc-timeout``.
+
+        The timeout differs from call to call where nothing else does, so heads are known by the other
+        fields, and a block with a timeout is not worth remembering.
+        """
+        fields = self.decoder.decode(block)
+        if len(fields) > _FIELDS_FREE or len(block) > _BLOCK_BYTES_FREE:
+            self._spend_fields(len(fields), len(block))
+        timeout = None
+        for field in fields:
+            if field[0] == b"grpc-timeout":
+                timeout = field[1]
+                fields = [other for other in fields if other[0] != b"grpc-timeout"]
+                break
+        service = self.service
+        heads = service.http_heads if self.http else service.heads
+        key = tuple(fields)
+        head = heads.get(key)
+        if head is None:
+            head = read_head(fields, service.router, self.limits.header_list_bytes_max, self.http)
+            if len(fields) <= _FIELDS_FREE and len(block) <= _BLOCK_BYTES_FREE:
+                if len(heads) >= _HEADS_MAX:
+                    heads.clear()
+                heads[key] = head
+        if timeout is None:
+            self.decoder.remember(block, head)
+        return head, timeout
+
+    def _accept(self, sid: int, head: RequestHead, timeout: bytes | None, end_stream: bool) -> None:
+        """A header block on this stream: a new call, or trailers."""
+        if sid == 0:
+            raise ProtocolFault(frames.PROTOCOL_ERROR, "HEADERS on stream 0")
         stream = self.streams.get(sid)
         if stream is not None:
             self._trailers(stream, sid, end_stream)
@@ -212,9 +261,9 @@ class GrpcServerConnection(Http2Connection):
                 del self._detached[sid]
         elif sid <= self.last_sid or not sid & 1:
             raise ProtocolFault(frames.PROTOCOL_ERROR, f"HEADERS on stream {sid} after {self.last_sid}")
-        elif head is not None:
+        else:
             self.last_sid = sid
-            self._open(sid, head, end_stream)
+            self._open(sid, head, timeout, end_stream)
 
     def _trailers(self, stream: Any, sid: int, end_stream: bool) -> None:
         if stream.remote_closed:
@@ -225,7 +274,7 @@ class GrpcServerConnection(Http2Connection):
             stream.remote_closed = True
             stream.on_data(b"", 0, 0, True)
 
-    def _open(self, sid: int, head: RequestHead, end_stream: bool) -> None:
+    def _open(self, sid: int, head: RequestHead, timeout: bytes | None, end_stream: bool) -> None:
         if self._goaway_out:
             self.put(frames.rst_stream(sid, frames.REFUSED_STREAM))
             self.detach(sid)
@@ -236,8 +285,12 @@ class GrpcServerConnection(Http2Connection):
         if head.malformed:
             self.reset(sid, frames.PROTOCOL_ERROR)
             return
-        if head.refusal is not None:
-            self.put(ending_frame(sid, head.refusal))
+        refusal = head.refusal
+        if refusal is None and timeout is not None and parse_timeout(timeout) is None:
+            text = f"malformed grpc-timeout: {go_quote(timeout)}"
+            refusal = refusal_block(Code.INTERNAL, text, 400)
+        if refusal is not None:
+            self.put(ending_frame(sid, refusal))
             if not end_stream:
                 self._cut(sid)
             return
@@ -255,12 +308,10 @@ class GrpcServerConnection(Http2Connection):
         head.stats.started += 1
         limits = self.limits
         reader = MessageReader(limits.message_bytes_max, head.encoding)
-        deadline = self.now() + head.timeout_seconds if head.timeout_seconds is not None else 0.0
         if method.unary is not None:
             call = Call(self, sid, head)
-            if deadline:
-                call.deadline = deadline
-                self.deadlines.add(call)
+            if timeout is not None:
+                self._set_deadline(call, timeout)
             receiving = Receiving(call, reader, limits.stream_window_bytes)
             self.streams[sid] = receiving
             if end_stream:
@@ -268,9 +319,8 @@ class GrpcServerConnection(Http2Connection):
                 receiving.on_data(b"", 0, 0, True)
             return
         stream = Stream(self, sid, head, reader, limits.stream_window_bytes)
-        if deadline:
-            stream.deadline = deadline
-            self.deadlines.add(stream)
+        if timeout is not None:
+            self._set_deadline(stream, timeout)
         self.streams[sid] = stream
         stream.remote_closed = end_stream
         stream.open(method)
