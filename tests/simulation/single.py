@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.simulation.history import history
+
 from petcd.logs import Logger
 from petcd.pb import etcdserverpb as pb
 from petcd.pb.message import Message
-from petcd.seams import World
+from petcd.seams import Failpoints, World
 from petcd.server import applier
 from petcd.server.bootstrap import open_member
 from petcd.server.config import Config
@@ -41,7 +43,7 @@ KINDS: dict[type[Message], int] = {
 }
 
 IN_FLIGHT = 4
-SEGMENT_BYTES = 8192
+SEGMENT_BYTES = 2048
 
 State = tuple[Any, ...]
 
@@ -288,18 +290,14 @@ def golden_run(requests: Sequence[Message], seed: int) -> Golden:
 
 def count_hits(world: World, hits: dict[str, int]) -> None:
     """Count how often each failpoint is hit, by name."""
-    failpoints = world.failpoints
-    failpoints.armed = True
-    original = failpoints.hit
 
-    class Counting(type(failpoints)):  # type: ignore[misc]
+    class Counting(Failpoints):
         __slots__ = ()
 
         def hit(self, name: str) -> None:
             hits[name] = hits.get(name, 0) + 1
             super().hit(name)
 
-    del original
     counting = Counting()
     counting.armed = True
     counting.seen = set()
@@ -357,3 +355,25 @@ def _body(answer: bytes | str | None) -> bytes | str | None:
     assert answer[0] == 0x0A
     assert answer[1] < 0x80
     return answer[2 + answer[1] :]
+
+
+def random_crashes(seed: int, count: int, crashes: int = 6) -> int:
+    """Several crashes in one random history, at random operations, with random losses; the last revision."""
+    golden = golden_run(history(seed, count), seed)
+    with Simulation(seed) as sim:
+        run = new_run(sim, golden.requests)
+        assert run.boot(), run.failure
+        for _ in range(crashes):
+            run.host.drive.faults.crash_at = run.host.drive.operations + 1 + sim.rng.randrange(60)
+            run.give(min(count, run.acknowledged + sim.rng.randrange(1, 20)))
+            acknowledged, sent = run.acknowledged, run.sent
+            run.die(sim.rng.choice(list(Loss)))
+            assert run.boot(), f"the restart ended: {run.failure!r}"
+            state = run.state()
+            fits = [k for k in range(acknowledged, sent + 1) if golden.states[k] == state]
+            assert fits, f"revision {state[0]} is none of those after {acknowledged} to {sent} requests"
+            run.sent = fits[-1]
+            run.answered = dict.fromkeys(range(fits[-1]))
+        check_recovery(run, golden, Loss.SOME)
+    revision: int = golden.states[-1][0]
+    return revision

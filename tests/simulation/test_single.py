@@ -168,25 +168,6 @@ def test_a_failing_operation_never_costs_what_was_acknowledged(golden: Golden, c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_crashes_of_random_histories(seed: int) -> None:
-    """Several crashes in one history, at random operations, with random losses."""
-    golden = golden_run(history(seed, REQUESTS), seed)
-    with Simulation(seed) as sim:
-        run = new_run(sim, golden.requests)
-        alive = run.boot()
-        for _ in range(6):
-            faults = run.host.drive.faults
-            faults.crash_at = run.host.drive.operations + 1 + sim.rng.randrange(60)
-            if alive:
-                run.give(min(REQUESTS, run.acknowledged + sim.rng.randrange(1, 20)))
-            acknowledged, sent = run.acknowledged, run.sent
-            run.die(sim.rng.choice(LOSSES))
-            alive = run.boot()
-            assert alive
-            state = run.state()
-            fits = [k for k in range(acknowledged, sent + 1) if golden.states[k] == state]
-            assert fits, f"revision {state[0]} is none of {acknowledged} to {sent}"
-            run.sent = fits[-1]
-            run.answered = dict.fromkeys(range(fits[-1]))
-        check_recovery(run, golden, Loss.SOME)
+    single.random_crashes(seed, REQUESTS)
