@@ -133,6 +133,23 @@ def test_frames_that_carry_nothing(piece: bytes) -> None:
     assert flood(server, piece, 12000) == CALM
 
 
+def test_acknowledging_every_message_is_no_flood() -> None:
+    """As gRPC's C core does on a fast stream: two small window updates and a ping's answer for each message."""
+    server = Server()
+    server.feed(headers_frame(1, head(CHAT)))
+    piece = b"".join(
+        (
+            data_frame(1, message(b"x" * 20)),
+            f.window_update(1, 25),
+            f.window_update(0, 25),
+        )
+    )
+    for _ in range(20_000):
+        server.feed(piece)
+        server.take()
+    assert not server.conn.failed
+
+
 def test_continuation_flood() -> None:
     server = Server()
     server.feed(headers_frame(1, b"", 0) + f.frame(f.CONTINUATION, 0, 1, b"") * 100)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from petcd.net.http2 import frames
 from petcd.net.http2.budget import Budget
@@ -31,6 +31,8 @@ from petcd.net.http2.frames import (
 from petcd.net.http2.limits import Limits
 
 _DETACHED_MAX = 1024
+_CALL_WORK_BYTES: Final = 32
+"""What a stream id is worth beside bytes of DATA, where a client earns idle frames."""
 
 
 class Http2Stream:
@@ -99,6 +101,7 @@ class Http2Connection:
         "_reset_budget",
         "_rest",
         "_settings_budget",
+        "_work_seen",
         "credits",
         "draining",
         "failed",
@@ -176,6 +179,7 @@ class Http2Connection:
         self._reset_budget: Budget | None = None
         self._settings_budget: Budget | None = None
         self._idle_budget: Budget | None = None
+        self._work_seen = 0
         self._ping_at = -1e9
         self._ping_strikes = 0
         self._ping_sent_bytes = 0
@@ -506,6 +510,10 @@ class Http2Connection:
         if budget is None:
             limits = self.limits
             budget = self._idle_budget = Budget(limits.idle_frames_burst, limits.idle_frames_per_second, now)
+        work = self.window_granted - self.send_window + self.last_sid * _CALL_WORK_BYTES
+        if work != self._work_seen:
+            budget.earn((work - self._work_seen) / self.limits.idle_frame_bytes)
+            self._work_seen = work
         if not budget.spend(now):
             raise ProtocolFault(frames.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
 

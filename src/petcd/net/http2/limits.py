@@ -55,6 +55,9 @@ class Limits:
     """Frames that carry nothing: empty DATA, PRIORITY, tiny WINDOW_UPDATE, unknown types, ping and
     settings."""
     idle_frames_per_second: float = 1000.0
+    idle_frame_bytes: int = 8
+    """Taking so many bytes of our DATA earns a client one more: some acknowledge every message of a stream
+    with two window updates and a ping."""
     window_update_bytes_min: int = 512
     """A smaller WINDOW_UPDATE counts as an idle frame."""
     ping_strikes_max: int = 2
