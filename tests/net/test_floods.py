@@ -134,12 +134,12 @@ def test_frames_that_carry_nothing(piece: bytes) -> None:
 
 
 def test_acknowledging_every_message_is_no_flood() -> None:
-    """As gRPC's C core does on a fast stream: two small window updates and a ping's answer for each message."""
+    """As gRPC's C core does on a fast stream: two small window updates for each message."""
     server = Server()
     server.feed(headers_frame(1, head(CHAT)))
     piece = b"".join(
         (
-            data_frame(1, message(b"x" * 20)),
+            data_frame(1, message(b"x" * 20), 0),
             f.window_update(1, 25),
             f.window_update(0, 25),
         )
