@@ -107,18 +107,19 @@ def _found(
     # An earlier founding may have got as far as the backend; it goes with the WAL it belonged to.
     if data.has_backend():
         world.disk.remove(data.backend_path)
+    records = [(e.index, splice.entry(e.type, e.term, e.index, e.data)) for e in entries]
     wal = Wal.create(
         world.disk,
         data.wal,
         metadata,
+        records,
+        encode_hard_state(_FIRST_TERM, 0, len(entries)),
         logger=logger,
         failpoints=world.failpoints,
         now=world.clock.monotonic,
         unsafe_no_fsync=config.unsafe_no_fsync,
     )
     try:
-        records = [(e.index, splice.entry(e.type, e.term, e.index, e.data)) for e in entries]
-        wal.write(wal.encode(records, encode_hard_state(_FIRST_TERM, 0, len(entries)), True))
         backend = make_backend(data, world, config, logger)
         try:
             return _assemble(

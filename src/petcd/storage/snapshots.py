@@ -79,7 +79,7 @@ class Snapshotter:
             try:
                 snapshot = self.load(name)
             except CorruptError as error:
-                self._logger.warn("failed to read a snap file", path=path, error=str(error))  # noqa: G010
+                self._logger.warn("failed to read a snap file", path=path, error=str(error))
                 self._disk.rename(path, path + ".broken")
                 continue
             metadata = snapshot.metadata

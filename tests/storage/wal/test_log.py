@@ -222,6 +222,30 @@ def test_a_file_cut_at_any_byte_of_its_last_record_is_repaired() -> None:
         assert (path + ".broken" in torn.names) == (size > begin)
 
 
+def test_a_batch_zero_from_any_byte_on_keeps_what_is_whole() -> None:
+    """Preallocated space reads as zeros behind a write that stopped anywhere, sector border or not."""
+    disk = FakeDisk()
+    log = create(disk)
+    save(log, entry(1), state=(1, 1, 1))
+    begin = log._offset
+    ends = []
+    for index in (2, 3, 4):
+        save(log, entry(index, data=b"p" * (index * 300) + b"q"))
+        ends.append(log._offset)
+    log.close()
+    path = f"{DIR}/{records.segment_name(0, 0)}"
+    whole = disk.read(path)
+    for size in range(begin, ends[-1] - 8):
+        torn = FakeDisk()
+        torn.mkdir(DIR)
+        torn.open(path, create=True).pwrite(whole[:size] + bytes(len(whole) - size), 0)
+        kept = [e.index for e in reopen(torn).entries]
+        least = 1 + sum(end <= size for end in ends)
+        # The zeros that pad a record to eight bytes may be written or not.
+        most = 1 + sum(end - 8 < size for end in ends)
+        assert list(range(1, least + 1)) == kept or list(range(1, most + 1)) == kept, size
+
+
 def test_a_last_record_zero_from_any_sector_on_is_repaired() -> None:
     disk, path, begin, end = three_entries(3000)
     whole = disk.read(path)

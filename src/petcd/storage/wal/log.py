@@ -130,6 +130,8 @@ class Wal:
         disk: Disk,
         directory: str,
         metadata: bytes,
+        entries: Sequence[tuple[int, bytes]] = (),
+        hard_state: bytes | None = None,
         *,
         logger: Logger = NULL,
         failpoints: Failpoints | None = None,
@@ -137,8 +139,9 @@ class Wal:
         unsafe_no_fsync: bool = False,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> Wal:
-        """Make a new log of ``metadata`` and the zero snapshot record; an existing directory is replaced.
+        """Make a new log of ``metadata``, the zero snapshot record, and the first entries and hard state.
 
+        It appears whole: no crash leaves a log without its entries. An existing directory is replaced.
         The caller has made sure that no log is there (``has_wal``). Raises: LockedError, WriteFailed.
         """
         wal = cls(
@@ -163,7 +166,12 @@ class Wal:
                 file.allocate(segment_bytes)
                 head, crc = segment_head(0, metadata, None)
                 part, crc = chain(SNAPSHOT, crc, _ZERO_SNAPSHOT)
-                head += part
+                parts = [head, part]
+                crc, last_index = append_entries(parts, crc, entries)
+                if hard_state is not None:
+                    part, crc = chain(STATE, crc, hard_state)
+                    parts.append(part)
+                head = b"".join(parts)
                 file.pwrite(head, 0)
                 if not unsafe_no_fsync:
                     file.sync()
@@ -180,6 +188,8 @@ class Wal:
             raise write_failed(directory, "create the write-ahead log", error) from error
         wal._crc = crc
         wal._offset = len(head)
+        wal._last_index = last_index
+        wal._hard_state = hard_state
         wal._file = file
         wal._segments.append((0, file))
         return wal
@@ -216,7 +226,7 @@ class Wal:
             try:
                 contents = wal._open(start)
             except TornError as error:
-                logger.warn("failed to read the WAL, trying to repair it", path=error.path, error=str(error))  # noqa: G010 - our own logger
+                logger.warn("failed to read the WAL, trying to repair it", path=error.path, error=str(error))
                 wal._close_files()
                 repair(disk, directory, logger)
                 contents = wal._open(start)
@@ -371,7 +381,7 @@ class Wal:
         try:
             self._next = self._allocate_next()
         except OSError as error:
-            self._logger.warn("failed to preallocate a WAL segment", error=str(error))  # noqa: G010 - our own logger
+            self._logger.warn("failed to preallocate a WAL segment", error=str(error))
 
     def _take_next(self) -> File:
         file, self._next = self._next, None

@@ -146,6 +146,8 @@ class SegmentReader:
                     raise CorruptError(file.path, f"a record's length, {n}, is damaged", offset)
                 raise _torn(file, offset, last, f"a record of {n} bytes reaches beyond the end")
             if padding != -n % 8:
+                if last and _zeros_from(file, offset + 8):
+                    raise TornError(file.path, "a record's length is half written", offset)
                 raise CorruptError(file.path, f"a record's length, {length:#018x}, is damaged", offset)
             if at + frame_bytes > len(buffer):
                 base, at = offset, 0
@@ -156,7 +158,10 @@ class SegmentReader:
             try:
                 record_type, record_crc, data = _parse_record(buffer, start, start + n)
             except DecodeError as error:
-                if last and is_torn(buffer, start, n + padding, offset + 8):
+                if last and (
+                    is_torn(buffer, start, n + padding, offset + 8)
+                    or _breaks_off(file, buffer, start, n, offset)
+                ):
                     raise TornError(file.path, "torn record", offset) from error
                 raise CorruptError(file.path, f"malformed record: {error}", offset) from error
             if record_type == CRC:
@@ -168,7 +173,10 @@ class SegmentReader:
             else:
                 found = extend_crc(crc, data)
                 if found != record_crc:
-                    if last and is_torn(buffer, start, n + padding, offset + 8):
+                    if last and (
+                        is_torn(buffer, start, n + padding, offset + 8)
+                        or _breaks_off(file, buffer, start, n, offset)
+                    ):
                         raise TornError(file.path, "torn record", offset)
                     raise CrcMismatch(
                         file.path, f"crc mismatch: expected {record_crc:x}, computed {found:x}", offset
@@ -198,12 +206,29 @@ def _more_follows(file: File, offset: int, file_bytes: int) -> bool:
     except (IndexError, DecodeError):
         return False
     end = offset + 8 + -(-(at + size) // 8) * 8
-    while end < file_bytes:
-        chunk = file.pread(_READ_BYTES, end)
-        if any(chunk):
+    return end < file_bytes and not _zeros_from(file, end)
+
+
+def _breaks_off(file: File, buffer: bytes, start: int, n: int, offset: int) -> bool:
+    """Whether the record of ``n`` bytes at ``offset`` ends in zeros that go on to the end of the file.
+
+    Then its writing stopped within a sector, as some file systems let happen. etcd refuses such a log; here
+    it is a torn end like any other. What was acknowledged cannot be mistaken for it: a whole entry ends in
+    its request's id, a hard state in its commit index, neither of them zero. (A snapshot record may end in a
+    zero; without it the snapshot before it counts.)
+    """
+    return buffer[start + n - 1] == 0 and _zeros_from(file, offset + 8 + n)
+
+
+def _zeros_from(file: File, offset: int) -> bool:
+    """Whether nothing but zeros stands from ``offset`` to the end of the file."""
+    while True:
+        chunk = file.pread(_READ_BYTES, offset)
+        if not chunk:
             return True
-        end += len(chunk)
-    return False
+        if any(chunk):
+            return False
+        offset += len(chunk)
 
 
 def _torn(file: File, offset: int, last: bool, reason: str) -> CorruptError:
@@ -350,7 +375,7 @@ def segment_names(disk: Disk, directory: str, logger: Logger = NULL) -> list[str
         if parse_segment_name(name) is not None:
             names.append(name)
         elif not name.endswith(".tmp"):
-            logger.warn("ignored file in WAL directory", path=name)  # noqa: G010 - our own logger
+            logger.warn("ignored file in WAL directory", path=name)
     if not names:
         raise WalNotFound(f"{directory}: no segment of a write-ahead log")
     return sorted(names)
