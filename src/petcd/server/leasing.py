@@ -5,6 +5,7 @@ Source: contract wire-v3 section 5.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from petcd import errors
@@ -40,8 +41,9 @@ class LeaseRounds:
     def __init__(self, member: Member, *, checkpoints: bool) -> None:
         self._member = member
         self._checkpoints = checkpoints
-        self._due: list[int] = []
+        self._due: deque[int] = deque()
         self._in_flight = 0
+        self._proposing = False
         self._timers: list[Timer] = []
         self._next_checkpoint = 0.0
 
@@ -66,7 +68,7 @@ class LeaseRounds:
         now = member.clock.monotonic()
         if member.lessor.primary:
             if not self._due:
-                self._due = member.lessor.take_expired(now)
+                self._due.extend(member.lessor.take_expired(now))
             self._propose()
             if self._checkpoints and now >= self._next_checkpoint:
                 self._next_checkpoint = now + _CHECKPOINT_ROUND_SECONDS
@@ -76,12 +78,16 @@ class LeaseRounds:
         self._timers = [member.clock.call_later(_ROUND_SECONDS, self._round)]
 
     def _propose(self) -> None:
-        while self._due and self._in_flight < _REVOKES_IN_FLIGHT_MAX and not self._member.stopping:
-            lease_id = self._due.pop(0)
+        """Propose what may be in flight. A refusal at once comes back through ``revoked``."""
+        member = self._member
+        if self._proposing or member.stopping or member.stopped:
+            return
+        self._proposing = True
+        while self._due and self._in_flight < _REVOKES_IN_FLIGHT_MAX:
+            lease_id = self._due.popleft()
             self._in_flight += 1
-            self._member.propose_message(
-                LEASE_REVOKE, LeaseRevokeRequest(ID=lease_id), _Revocation(self, lease_id)
-            )
+            member.propose_message(LEASE_REVOKE, LeaseRevokeRequest(ID=lease_id), _Revocation(self, lease_id))
+        self._proposing = False
 
     def _checkpoint(self, now: float) -> None:
         due = self._member.lessor.due_checkpoints(now)

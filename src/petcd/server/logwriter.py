@@ -11,6 +11,7 @@ company: the commit index is found again from the log.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from petcd.pb import splice
@@ -88,12 +89,18 @@ class LogWriter:
         self._writing = batch = _Batch(self._wal, write, self._failpoints, self._sequence, messages)
         self._lane.submit(batch.save, self._saved, self._failed)
 
-    def flush_commit(self) -> None:
-        """Write a waiting commit index without a sync; at the end of a member's life, when ``idle``."""
+    def flush_commit(self, done: Callable[[], object]) -> None:
+        """Write a waiting commit index without a sync; at the end of a member's life, when ``idle``.
+
+        ``done`` is called when everything that was given to the lane before is written, too.
+        """
         hard_state, self._hard_state = self._hard_state, None
-        if hard_state is not None:
-            assert self.idle
-            self._wal.write(self._wal.encode([], _hard_state_bytes(hard_state), False))
+        if hard_state is None:
+            self._lane.submit(_nothing_to_do, lambda _: done(), self._failed)
+            return
+        assert self.idle
+        write = self._wal.encode([], _hard_state_bytes(hard_state), False)
+        self._lane.submit(partial(self._wal.write, write), lambda _: done(), self._failed)
 
     @property
     def idle(self) -> bool:
@@ -154,4 +161,8 @@ def _hard_state_bytes(hard_state: HardState | None) -> bytes | None:
 
 
 def _nothing(_result: None) -> None:
+    return
+
+
+def _nothing_to_do() -> None:
     return

@@ -19,11 +19,11 @@ index, in one transaction. It never runs ahead of the WAL: entries are applied o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from petcd import errors
-from petcd.errors import EtcdError
+from petcd.errors import Code, EtcdError
 from petcd.lease import Lessor
 from petcd.logs import Logger
 from petcd.mvcc import Compactor, HashRun, KVHash, Store, WatchHub, cached_hash, hash_all, start_hash_kv
@@ -48,6 +48,7 @@ from petcd.server import alarms as alarm
 from petcd.server.alarms import Alarms
 from petcd.server.applier import ALARM, Applier, decode_request
 from petcd.server.config import Config
+from petcd.server.describe import describe_batch, go_duration
 from petcd.server.ids import RequestIds, hex_id
 from petcd.server.logwriter import LogWriter
 from petcd.server.membership import ClusterMember, Membership
@@ -63,10 +64,31 @@ APPLY_GAP_MAX: Final = 5000
 """Committed entries that may wait for apply before new requests are refused."""
 _FLUSH_BYTES: Final = 16 * 1024 * 1024
 """Applied requests that may lie in the backend's buffer before it is flushed ahead of time."""
+_READ_BYTES_PER_RUN: Final = 2 * 1024 * 1024
+"""Answers made at a stretch; the reads after that wait for the next callback."""
 _QUOTA_MARGIN_BYTES: Final = 16 * 1024 * 1024
 
 Read = tuple[Callable[[Any, Any], object], Any, Any]
 """A waiting read: function, waiter, request. Called as ``function(waiter, request)``."""
+
+
+def _nothing() -> None:
+    return
+
+
+class _Either:
+    """A waiter for which every answer is as good."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self._then = then
+
+    def reply(self, _message: bytes, /) -> None:
+        self._then()
+
+    def fail(self, _code: int, _text: str, /) -> None:
+        self._then()
 
 
 class MemberStopped(Exception):
@@ -175,6 +197,8 @@ class Member:
         self._when_led: list[Callable[[], object]] = []
         self.slow_applies = 0
         self.range_count = 0
+        self.read_bytes = 0
+        """Bytes of answers made in the present run of reads; see ``_answer``."""
 
         self._header = splice.Header(self.cluster_id, self.id)
         self.hub.header = self._watch_header
@@ -194,6 +218,7 @@ class Member:
             self.store, batch_limit=config.compaction_batch_limit, failpoints=world.failpoints
         )
         self._compaction_waiters: list[tuple[int, Callable[[], object]]] = []
+        self._nospace_waiters: list[Callable[[], object]] = []
         self._compacting = False
         self._hub_due = False
         self._wal_lane = world.disk.lane("wal")
@@ -246,13 +271,18 @@ class Member:
         if self.stopped:
             done()
             return
-        self.log.flush_commit()
+
+        def logged() -> None:
+            if self.stopped:
+                done()
+            else:
+                self.commit_backend(flushed)
 
         def flushed() -> None:
             self._end()
             done()
 
-        self.commit_backend(flushed)
+        self.log.flush_commit(logged)
 
     def _when_idle(self, then: Callable[[], object]) -> None:
         if self.stopped or self.log.idle:
@@ -327,6 +357,10 @@ class Member:
         """The response header as a field, with the store's present revision."""
         return self._header.at(self.store.rev, self.node.term)
 
+    def header_at(self, rev: int) -> bytes:
+        """The response header for a revision of the past."""
+        return self._header.at(rev, self.node.term)
+
     def bare_header(self) -> bytes:
         """The same without a revision, as the membership calls answer."""
         return self._header.at(0, self.node.term)
@@ -338,12 +372,20 @@ class Member:
     def is_leader(self) -> bool:
         return self.lead == self.id
 
-    def raise_nospace(self) -> None:
-        """Raise the alarm for this member, unless it is up already."""
-        if not self.alarms.is_active(self.id, alarm.NOSPACE):
-            self.propose_message(
-                ALARM, AlarmRequest(action=alarm.ACTIVATE, memberID=self.id, alarm=alarm.NOSPACE)
-            )
+    def raise_nospace(self, then: Callable[[], object] = _nothing) -> None:
+        """Raise the alarm for this member, unless it is up already; ``then`` when it is, or cannot be."""
+        if self.alarms.is_active(self.id, alarm.NOSPACE):
+            then()
+            return
+        self._nospace_waiters.append(then)
+        if len(self._nospace_waiters) == 1:
+            request = AlarmRequest(action=alarm.ACTIVATE, memberID=self.id, alarm=alarm.NOSPACE)
+            self.propose_message(ALARM, request, _Either(self._nospace_answered))
+
+    def _nospace_answered(self) -> None:
+        waiters, self._nospace_waiters = self._nospace_waiters, []
+        for then in waiters:
+            then()
 
     def when_led(self, then: Callable[[], object]) -> None:
         """Call ``then`` as soon as a leader is known."""
@@ -354,7 +396,7 @@ class Member:
 
     def when_compacted(self, rev: int, then: Callable[[], object]) -> None:
         """Call ``then`` when the backend no longer holds what a compaction to ``rev`` removed."""
-        if self.store.finished_compact_rev >= rev or not self._compacting:
+        if self.store.finished_compact_rev >= rev or not self.store.compaction_due:
             then()
         else:
             self._compaction_waiters.append((rev, then))
@@ -427,8 +469,7 @@ class Member:
         reads, self._round = self._round, []
         self._round_context = b""
         if index <= self.applied:
-            for answer, waiter, request in reads:
-                answer(waiter, request)
+            self._answer(reads)
         else:
             self._waiting_reads.append((index, reads))
         if self._reads:
@@ -440,14 +481,33 @@ class Member:
             if index > self.applied:
                 still.append((index, reads))
                 continue
-            for answer, waiter, request in reads:
-                answer(waiter, request)
+            self._answer(reads)
         self._waiting_reads = still
+
+    def _answer(self, reads: list[Read]) -> None:
+        """Answer reads; one that fails for a reason of its own cannot have changed anything, so the rest goes
+        on."""
+        began = self.clock.monotonic()
+        self.read_bytes = 0
+        for place, (answer, waiter, request) in enumerate(reads, 1):
+            try:
+                answer(waiter, request)
+            except Exception as bug:  # noqa: BLE001 - it is this reader's alone
+                self.logger.error("read failed", error=f"{type(bug).__name__}: {bug}")
+                waiter.fail(Code.INTERNAL, "internal error")
+            if self.read_bytes > _READ_BYTES_PER_RUN and place < len(reads):
+                self.clock.call_soon(self._answer, reads[place:])  # others want the loop, too
+                del reads[place:]
+                break
+        took = self.clock.monotonic() - began
+        if took > self.config.warning_apply_seconds:
+            self._warn_of_slow_apply(took, "read-only ", [request for _, _, request in reads])
 
     # -- apply -----------------------------------------------------------------------------------------
 
     def _apply(self, entries: list[Entry]) -> None:
         """Apply committed entries in order and answer their proposers."""
+        began = self.clock.monotonic()
         handlers = self.applier.handlers
         pending = self.proposals.by_id
         store = self.store
@@ -481,6 +541,9 @@ class Member:
                 pending.pop(proposal.id, None)
                 proposal.waiter.reply(header(store.rev, entry.term) + body)
         last = entries[-1]
+        took = self.clock.monotonic() - began
+        if took > self.config.warning_apply_seconds:
+            self._warn_of_slow_apply(took, "", entries)
         self.applied, self._applied_term = last.index, last.term
         self.node.applied_to(last.index)
         self._unflushed_bytes += sum([len(entry.data) for entry in entries])
@@ -492,6 +555,20 @@ class Member:
             self._answer_waiting_reads()
         if last.index - self.snapshot_index > self.config.snapshot_count:
             self._snapshot()
+
+    def _warn_of_slow_apply(self, took: float, prefix: str, batch: Sequence[object]) -> None:
+        """One line for a batch: what took so long is one of its requests, or their number."""
+        self.slow_applies += 1
+        self.logger.warn(
+            "apply request took too long",
+            **{
+                "took": go_duration(took),
+                "expected-duration": go_duration(self.config.warning_apply_seconds),
+                "prefix": prefix,
+                "request": describe_batch(batch),
+                "response": "",
+            },
+        )
 
     def _on_empty_entry(self, entry: Entry) -> None:
         """The first entry of a leader's term is committed: the past is settled."""
@@ -568,10 +645,10 @@ class Member:
             put(schema.META, schema.TERM, schema.encode_u64(self._applied_term))
 
     def _flush_on_timer(self) -> None:
-        self.flush_backend()
         self._timers[1] = self.clock.call_later(
             self.config.backend_batch_interval_seconds, self._flush_on_timer
         )
+        self.flush_backend()
 
     # -- snapshots -------------------------------------------------------------------------------------
 
@@ -592,12 +669,16 @@ class Member:
     # -- time ------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._tick_count += 1
-        self.node.tick()
-        self.proposals.expire(self._tick_count)
-        if self._round:
-            self._retry_round()
         self._timers[0] = self.clock.call_later(self._tick_seconds, self._tick)
+        self._tick_count += 1
+        try:
+            self.node.tick()
+            self.proposals.expire(self._tick_count)
+            if self._round:
+                self._retry_round()
+        except Exception as bug:  # noqa: BLE001 - as in turn
+            self.fail(bug)
+            return
         self.turn()
 
     def _retry_round(self) -> None:
@@ -631,14 +712,14 @@ class Member:
             self.clock.call_later(self.config.compaction_sleep_seconds, self._compact_slice)
             return
         self._compacting = False
-        waiters, self._compaction_waiters = self._compaction_waiters, []
-        for rev, then in waiters:
-            if self.store.finished_compact_rev >= rev:
-                then()
-            else:
-                self._compaction_waiters.append((rev, then))
+        self._answer_compaction_waiters()
         self._resume_compaction()
         self.flush_edges()
+
+    def _answer_compaction_waiters(self) -> None:
+        waiters, self._compaction_waiters = self._compaction_waiters, []
+        for rev, then in waiters:
+            self.when_compacted(rev, then)
 
     # -- watches ---------------------------------------------------------------------------------------
 
@@ -687,8 +768,8 @@ class Member:
             run = hash_all(view)
 
             def slice_(value: int = 0) -> None:
-                for value in run:
-                    if not self.stopped:
+                if not self.stopped:
+                    for value in run:
                         self.clock.call_soon(slice_, value)
                         return
                 view.close()
@@ -722,7 +803,3 @@ class Member:
     def storage_version(self) -> str:
         version = self.backend.get(schema.META, schema.STORAGE_VERSION)
         return version.decode("ascii", "replace") if version else ""
-
-
-def _nothing() -> None:
-    return

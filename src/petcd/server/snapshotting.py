@@ -49,9 +49,12 @@ def take_snapshot(member: Member, done: Callable[[int], object]) -> None:
     member.node.create_snapshot(index, conf_state, data)
 
     def flushed() -> None:
-        member.log.on_lane(partial(_save, member, record), saved)
+        if not member.stopped:
+            member.log.on_lane(partial(_save, member, record), saved)
 
     def saved(_result: None) -> None:
+        if member.stopped:
+            return  # without its record in the log the file does not count
         metadata = record.metadata
         assert metadata is not None and metadata.conf_state is not None
         member.log.mark_snapshot(
