@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from petcd.api.service import malformed
+from petcd.api.service import malformed, malformed_text
 from petcd.errors import Code
 from petcd.net.grpc import Call, Method, Stream
 from petcd.pb import DecodeError
@@ -48,7 +48,7 @@ class _HealthWatch:
         try:
             request = HealthCheckRequest.decode(message)
         except DecodeError as error:
-            self._stream.close(Code.INTERNAL, f"grpc: error unmarshalling request: {error}")
+            self._stream.close(Code.INTERNAL, malformed_text(error))
             return
         status = SERVICE_UNKNOWN if request.service else SERVING
         self._stream.send(HealthCheckResponse(status=status).encode())

@@ -63,7 +63,7 @@ class Checks:
 
     def non_learner(self, then: Callable[[str], object]) -> None:
         own = self.member.membership.members.get(self.member.id)
-        then("local member is a learner" if own is not None and own.is_learner else "")
+        then("not supported for learner" if own is not None and own.is_learner else "")
 
     def _range(self, waiter: _Answer, request: RangeRequest) -> None:
         try:
@@ -92,6 +92,8 @@ class StatusPages:
         self._stats = stats
         self._start_time_seconds = start_time_seconds
         self.health_success = self.health_failures = 0
+        self.checked: dict[tuple[str, str], list[int]] = {}
+        """(probe, check) to how often it failed, how often not, and whether it held the last time."""
 
     def add_to(self, router: HttpRouter, *, metrics_only: bool = False) -> None:
         """All pages, or those that ``--listen-metrics-urls`` serves."""
@@ -178,7 +180,10 @@ class StatusPages:
         else:
             self.health_success += 1
         text = json.dumps(body, separators=(",", ":")).encode()
-        headers: Headers = [_TEXT, _NOSNIFF] if problem else [_TEXT]
+        headers: Headers = [_TEXT]
+        if problem:
+            text += b"\n"
+            headers = [_TEXT, _NOSNIFF]
         exchange.respond(503 if problem else 200, headers, text)
 
     def _probe(self, exchange: HttpExchange, path: str, checks: dict[str, Check]) -> None:
@@ -188,6 +193,7 @@ class StatusPages:
         excluded = set(query.get("exclude", ()))
         wanted = [name for name in checks if name not in excluded]
         results: dict[str, str] = {}
+        kind = path[1:].partition("/")[0]
 
         def finish() -> None:
             failed = any(results.values())
@@ -197,10 +203,7 @@ class StatusPages:
             lines = [
                 f"[-]{name} failed: {results[name]}" if results[name] else f"[+]{name} ok" for name in wanted
             ]
-            if failed:
-                lines.append(f"{path.lstrip('/')} check failed")
-            else:
-                lines.append("ok")
+            lines.append("" if failed else "ok")
             exchange.respond(503 if failed else 200, [_TEXT, _NOSNIFF], ("\n".join(lines) + "\n").encode())
 
         if not wanted:
@@ -210,6 +213,9 @@ class StatusPages:
 
             def answered(problem: str, name: str = name) -> None:
                 results[name] = problem
+                counts = self.checked.setdefault((kind, name), [0, 0, 0])
+                counts[2] = not problem
+                counts[counts[2]] += 1
                 if len(results) == len(wanted):
                     finish()
 

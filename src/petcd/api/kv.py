@@ -5,9 +5,10 @@ A handler may raise a row of the error table; the connection answers the call wi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from petcd import errors
+from petcd.api.rangestream import RangeStreamHandler
 from petcd.api.service import Service, malformed
 from petcd.errors import EtcdError
 from petcd.mvcc import (
@@ -19,7 +20,7 @@ from petcd.mvcc import (
     is_read_only,
     is_serializable,
 )
-from petcd.net.grpc import Call, Method
+from petcd.net.grpc import Call, Method, Stream
 from petcd.pb import DecodeError
 from petcd.pb.etcdserverpb import (
     CompactionRequest,
@@ -32,6 +33,9 @@ from petcd.server import applier
 from petcd.server.proposals import Waiter
 from petcd.server.quota import put_cost, txn_cost
 
+if TYPE_CHECKING:
+    from petcd.server.member import Member
+
 
 class KV(Service):
     """etcdserverpb.KV."""
@@ -39,6 +43,7 @@ class KV(Service):
     def methods(self) -> list[Method]:
         return [
             Method(b"/etcdserverpb.KV/Range", unary=self.range),
+            Method(b"/etcdserverpb.KV/RangeStream", stream=self.range_stream),
             Method(b"/etcdserverpb.KV/Put", unary=self.put),
             Method(b"/etcdserverpb.KV/DeleteRange", unary=self.delete_range),
             Method(b"/etcdserverpb.KV/Txn", unary=self.txn),
@@ -61,6 +66,10 @@ class KV(Service):
         else:
             self.member.read(self.answer_range, call, request)
 
+    def range_stream(self, stream: Stream) -> RangeStreamHandler:
+        self.check_stream(stream)
+        return RangeStreamHandler(self.member, stream)
+
     def answer_range(self, call: Waiter, request: RangeRequest) -> None:
         self.member.range_count += 1
         try:
@@ -81,8 +90,8 @@ class KV(Service):
         if not call.head.plain and self.refused(call):
             return
         member = self.member
-        if member.applier.quota_is_near and not self.has_space(put_cost(request)):
-            raise errors.NoSpace
+        if member.applier.quota_is_near and self.lacks_space(call, put_cost(request)):
+            return
         check_put(request)
         member.propose(applier.PUT, message, request, call)
 
@@ -106,8 +115,8 @@ class KV(Service):
         if not call.head.plain and self.refused(call):
             return
         member = self.member
-        if member.applier.quota_is_near and not self.has_space(txn_cost(request)):
-            raise errors.NoSpace
+        if member.applier.quota_is_near and self.lacks_space(call, txn_cost(request)):
+            return
         check_txn(request, member.config.max_txn_ops)
         if not is_read_only(request):
             member.propose(applier.TXN, message, request, call)
@@ -135,21 +144,13 @@ class KV(Service):
         waiter: Waiter = _PhysicalCompaction(call, self.member, request) if request.physical else call
         self.member.propose(applier.COMPACTION, message, request, waiter)
 
-    def has_space(self, cost: int) -> bool:
-        """Whether a write of this cost fits; raises the alarm when it does not."""
-        member = self.member
-        if member.quota.allows(member.backend.size(), cost):
-            return True
-        member.raise_nospace()
-        return False
-
 
 class _PhysicalCompaction:
     """Holds the answer back until the removed revisions are gone from the backend."""
 
     __slots__ = ("_call", "_member", "_request")
 
-    def __init__(self, call: Waiter, member: Any, request: CompactionRequest) -> None:
+    def __init__(self, call: Waiter, member: Member, request: CompactionRequest) -> None:
         self._call = call
         self._member = member
         self._request = request
@@ -158,4 +159,7 @@ class _PhysicalCompaction:
         self._member.when_compacted(self._request.revision, lambda: self._call.reply(message))
 
     def fail(self, code: int, text: str, /) -> None:
-        self._member.when_compacted(self._request.revision, lambda: self._call.fail(code, text))
+        if text == errors.Compacted.text:  # it is, but the work for it may still be going on
+            self._member.when_compacted(self._request.revision, lambda: self._call.fail(code, text))
+        else:
+            self._call.fail(code, text)

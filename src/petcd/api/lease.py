@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from petcd import errors
-from petcd.api.service import Service, malformed
+from petcd.api.service import Service, malformed, malformed_text
 from petcd.errors import EtcdError
 from petcd.net.grpc import Call, Method, Stream
 from petcd.pb import DecodeError
@@ -47,9 +47,7 @@ class LeaseService(Service):
         if self.refused(call):
             return
         member = self.member
-        if member.applier.quota_is_near and not member.quota.allows(member.backend.size(), LEASE_COST):
-            member.raise_nospace()
-            call.fail(errors.NoSpace.code, errors.NoSpace.text)
+        if member.applier.quota_is_near and self.lacks_space(call, LEASE_COST):
             return
         if request.ID == 0:
             request.ID = self._new_id()
@@ -107,6 +105,7 @@ class LeaseService(Service):
         call.reply(b"".join(parts))
 
     def keep_alive(self, stream: Stream) -> KeepAlive:
+        self.check_stream(stream)
         return KeepAlive(self, stream)
 
 
@@ -127,7 +126,7 @@ class KeepAlive:
         try:
             request = LeaseKeepAliveRequest.decode(message)
         except DecodeError as error:
-            self._end(errors.Code.INTERNAL, f"grpc: error unmarshalling request: {error}")
+            self._end(errors.Code.INTERNAL, malformed_text(error))
             return
         self._queue.append(request.ID)
         if len(self._queue) == 1:

@@ -15,6 +15,7 @@ from petcd.pb.etcdserverpb import (
     DowngradeInfo,
     HashKVRequest,
     HashRequest,
+    MoveLeaderRequest,
     StatusRequest,
     StatusResponse,
 )
@@ -22,6 +23,7 @@ from petcd.pb.wire import varint
 from petcd.server import alarms as alarm
 from petcd.server import applier
 from petcd.server.proposals import Waiter
+from petcd.server.quota import DEFAULT_BYTES
 
 
 class Maintenance(Service):
@@ -34,6 +36,7 @@ class Maintenance(Service):
             Method(b"/etcdserverpb.Maintenance/Defragment", unary=self.defragment),
             Method(b"/etcdserverpb.Maintenance/Hash", unary=self.hash),
             Method(b"/etcdserverpb.Maintenance/HashKV", unary=self.hash_kv),
+            Method(b"/etcdserverpb.Maintenance/MoveLeader", unary=self.move_leader),
         ]
 
     def status(self, call: Call, message: bytes) -> None:
@@ -63,7 +66,7 @@ class Maintenance(Service):
             dbSizeInUse=member.backend.size_in_use(),
             isLearner=own is not None and own.is_learner,
             storageVersion=member.storage_version,
-            dbSizeQuota=member.quota.limit_bytes,
+            dbSizeQuota=member.config.quota_backend_bytes or DEFAULT_BYTES,
             downgradeInfo=DowngradeInfo(
                 enabled=bool(member.membership.downgrade_target),
                 targetVersion=member.membership.downgrade_target,
@@ -135,6 +138,22 @@ class Maintenance(Service):
             member.hash_kv(request.revision, done)
         except EtcdError as error:
             call.fail(error.code, error.text)
+
+    def move_leader(self, call: Call, message: bytes) -> None:
+        """A cluster of one can only be asked to leave things as they are."""
+        try:
+            request = MoveLeaderRequest.decode(message)
+        except DecodeError as error:
+            malformed(call, error)
+            return
+        if self.refused(call):
+            return
+        member = self.member
+        if not member.is_leader:
+            raise errors.NotLeader
+        if request.targetID != member.id:
+            raise errors.BadLeaderTransferee
+        call.reply(b"")
 
 
 def describe_alarm(member_id: int, which: int) -> str:

@@ -5,12 +5,14 @@ Order of the common checks: contract wire-v3 section 3.2.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from petcd import errors
 from petcd.errors import Code
-from petcd.net.grpc import Call
+from petcd.net.grpc import Call, Stream
 from petcd.server.member import Member
+from petcd.server.proposals import Waiter
 
 
 class Service:
@@ -33,10 +35,33 @@ class Service:
             return True
         return False
 
+    def check_stream(self, stream: Stream) -> None:
+        """The same for a stream that opens. Raises: InvalidClientAPIVersion, NoLeader."""
+        head = stream.head
+        if head.plain:
+            return
+        version = head.metadata(b"client-api-version")
+        if version is not None and not _is_utf8(version):
+            raise errors.InvalidClientAPIVersion
+        if self.member.lead == 0 and head.metadata(b"hasleader") == b"true":
+            raise errors.NoLeader
+
+    def lacks_space(self, call: Waiter, cost: int) -> bool:
+        """Whether a write of this cost does not fit: its call then fails as soon as the alarm is up."""
+        member = self.member
+        if member.quota.allows(member.backend.size(), cost):
+            return False
+        member.raise_nospace(partial(call.fail, errors.NoSpace.code, errors.NoSpace.text))
+        return True
+
 
 def malformed(call: Any, error: Exception) -> None:
     """Answer a message that is no protobuf."""
-    call.fail(Code.INTERNAL, f"grpc: error unmarshalling request: {error}")
+    call.fail(Code.INTERNAL, malformed_text(error))
+
+
+def malformed_text(error: Exception) -> str:
+    return f"grpc: error unmarshalling request: {error}"
 
 
 def _is_utf8(text: bytes) -> bool:

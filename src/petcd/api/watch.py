@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from petcd import errors
-from petcd.api.service import Service
+from petcd.api.service import Service, malformed_text
 from petcd.errors import Code
 from petcd.net.grpc import Method, Stream
 from petcd.pb import DecodeError
@@ -23,8 +22,7 @@ class Watch(Service):
         return [Method(b"/etcdserverpb.Watch/Watch", stream=self.watch)]
 
     def watch(self, stream: Stream) -> WatchHandler:
-        if not stream.head.plain and self.member.lead == 0 and stream.metadata(b"hasleader") == b"true":
-            raise errors.NoLeader
+        self.check_stream(stream)
         return WatchHandler(self, stream)
 
 
@@ -53,7 +51,7 @@ class WatchHandler:
             request = WatchRequest.decode(message)
         except DecodeError as error:
             self.on_cancel()
-            self._stream.close(Code.INTERNAL, f"grpc: error unmarshalling request: {error}")
+            self._stream.close(Code.INTERNAL, malformed_text(error))
             return
         self._watches.handle(request)
         create = request.create_request
