@@ -98,6 +98,9 @@ class GatewayCall:
             answer = self._spec.response.decode(message)
             self._exchange.respond(200, [_JSON, _METADATA], dumps(answer).encode())
 
+    def reply_parts(self, parts: list[bytes]) -> None:
+        self.reply(b"".join(parts))
+
     def fail(self, code: int, text: str) -> None:
         if not self._over:
             self._over = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from petcd import errors
+from petcd.api.ranges import LargeRanges, is_large
 from petcd.api.rangestream import RangeStreamHandler
 from petcd.api.service import Service, malformed
 from petcd.errors import EtcdError
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 class KV(Service):
     """etcdserverpb.KV."""
 
+    def __init__(self, member: Member) -> None:
+        super().__init__(member)
+        self._large = LargeRanges(member)
+
     def methods(self) -> list[Method]:
         return [
             Method(b"/etcdserverpb.KV/Range", unary=self.range),
@@ -70,14 +75,19 @@ class KV(Service):
         self.check_stream(stream)
         return RangeStreamHandler(self.member, stream)
 
-    def answer_range(self, call: Waiter, request: RangeRequest) -> None:
-        self.member.range_count += 1
+    def answer_range(self, call: Call, request: RangeRequest) -> None:
+        member = self.member
+        member.range_count += 1
+        if request.range_end and is_large(member, request):
+            self._large.add(call, request)
+            return
         try:
-            body = self.member.store.range(request)
+            body = member.store.range(request)
         except EtcdError as error:
             call.fail(error.code, error.text)
             return
-        call.reply(self.member.header() + body)
+        member.read_bytes += len(body)
+        call.reply(member.header() + body)
 
     # -- writes ----------------------------------------------------------------------------------------
 

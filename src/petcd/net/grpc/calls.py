@@ -128,6 +128,21 @@ class Call(Http2Stream):
             conn.put(HEAD_FRAME.pack(RESPONSE_HEAD, sid, RESPONSE_BLOCK))
             conn.queue_reply(sid, MESSAGE_PREFIX.pack(0, size - 5) + message, ending_frame(sid, TRAILERS_OK))
 
+    def reply_parts(self, parts: list[bytes]) -> None:
+        """Answer with one message that is long and comes in pieces: they are never joined."""
+        conn, sid = self.conn, self.sid
+        if conn.streams.pop(sid, None) is None:
+            return
+        if self.deadline:
+            conn.deadlines.discard(self)
+        self.head.stats.ok += 1
+        conn.put(HEAD_FRAME.pack(RESPONSE_HEAD, sid, RESPONSE_BLOCK))
+        conn.queue(sid, MESSAGE_PREFIX.pack(0, sum(map(len, parts))), None, None)
+        for part in parts:
+            if part:
+                conn.queue(sid, part, None, None)
+        conn.queue_reply(sid, b"", ending_frame(sid, TRAILERS_OK))
+
     def fail(self, code: int, text: str) -> None:
         """Answer with a status other than OK."""
         conn, sid = self.conn, self.sid
