@@ -37,14 +37,17 @@ async def member(data_dir: str) -> AsyncIterator[str]:
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as data_dir:
-        async with member(data_dir) as endpoint, Client(endpoint) as client:
-            async with client.watch("colour") as watch:
-                await client.put("colour", "green")
-                await client.put("colour", "blue")
-                async for event in watch:
-                    print("seen:", event.value.decode())
-                    if event.value == b"blue":
-                        break
+        async with (
+            member(data_dir) as endpoint,
+            Client(endpoint) as client,
+            client.watch("colour") as watch,
+        ):
+            await client.put("colour", "green")
+            await client.put("colour", "blue")
+            async for event in watch:
+                print("seen:", event.value.decode())
+                if event.value == b"blue":
+                    break
 
         async with member(data_dir) as endpoint, Client(endpoint) as client:
             result = await client.get("colour")
