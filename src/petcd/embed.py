@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from petcd import ETCD_VERSION
+from petcd.api.auth import Auth
 from petcd.api.cluster import Cluster
 from petcd.api.gateway import Gateway
 from petcd.api.grpc_health import GrpcHealth
@@ -22,8 +24,9 @@ from petcd.api.kv import KV
 from petcd.api.lease import LeaseService
 from petcd.api.maintenance import Maintenance
 from petcd.api.watch import Watch
+from petcd.errors import Code
 from petcd.logs import NULL, Logger
-from petcd.net.edge import Edge
+from petcd.net.edge import STOPPED_TEXT, Edge
 from petcd.net.grpc import GrpcStats, Method, Router
 from petcd.net.http import HttpRouter
 from petcd.net.http2.limits import Limits
@@ -61,7 +64,9 @@ class Etcd:
         self._edges: list[Edge] = []
         self._leases: LeaseRounds
         self._auto_compactor: AutoCompactor | None = None
-        self._stopped = False
+        self._gateway: Gateway | None = None
+        self._ended: asyncio.Future[None] | None = None
+        """Set by the first ``stop``; done when the last file is closed."""
         self._start_time_seconds = world.clock.wall_ns() / 1e9
 
     @classmethod
@@ -110,7 +115,8 @@ class Etcd:
             for method in methods:
                 router.add(method)
             if config.enable_grpc_gateway:
-                Gateway(methods, member).add_to(http)
+                self._gateway = Gateway(methods, member)
+                self._gateway.add_to(http)
             self._log_start(restarted=parts.restarted)
             _compile_codecs()
             member.start()
@@ -149,21 +155,11 @@ class Etcd:
         led: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         member.when_led(_resolver(led))
         await asyncio.wait((led, self.failed), return_when=asyncio.FIRST_COMPLETED)
-        while True:
-            waiter = _Published(asyncio.get_running_loop())
-            request = ClusterMemberAttrSetRequest(
-                member_ID=member.id, member_attributes=Attributes(name=config.name, client_urls=urls)
-            )
-            member.propose_message(CLUSTER_MEMBER_ATTR_SET, request, waiter)
-            await asyncio.wait((waiter.answer, self.failed), return_when=asyncio.FIRST_COMPLETED)
-            if self.failed.done():
-                self.failed.result()
-                raise MemberStopped("the member stopped while it was starting")
-            problem = waiter.answer.result()
-            if not problem:
-                break
-            self.logger.warn("failed to publish local member to cluster through raft", error=problem)
-            await self._pause(_PUBLISH_RETRY_SECONDS)
+        attributes = Attributes(name=config.name, client_urls=urls)
+        await self._propose(
+            CLUSTER_MEMBER_ATTR_SET,
+            ClusterMemberAttrSetRequest(member_ID=member.id, member_attributes=attributes),
+        )
         self.logger.info(
             "published local member to cluster through raft",
             **{
@@ -178,9 +174,23 @@ class Etcd:
             self.logger.info(
                 "setting up initial cluster version using v3 API", **{"cluster-version": wanted[:-2]}
             )
+            await self._propose(CLUSTER_VERSION_SET, ClusterVersionSetRequest(ver=wanted))
+
+    async def _propose(self, kind: int, request: Any) -> None:
+        """Propose until it is applied. Raises what ended the member."""
+        while True:
             waiter = _Published(asyncio.get_running_loop())
-            member.propose_message(CLUSTER_VERSION_SET, ClusterVersionSetRequest(ver=wanted), waiter)
-            await waiter.answer
+            self.member.propose_message(kind, request, waiter)
+            await asyncio.wait((waiter.answer, self.failed), return_when=asyncio.FIRST_COMPLETED)
+            if self.failed.done():
+                self.failed.result()
+            if self._ended is not None:
+                raise MemberStopped("the member was stopped while it was starting")
+            problem = waiter.answer.result()
+            if not problem:
+                return
+            self.logger.warn("failed to publish local member to cluster through raft", error=problem)
+            await self._pause(_PUBLISH_RETRY_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         over = asyncio.get_running_loop().create_future()
@@ -229,7 +239,7 @@ class Etcd:
 
     def _schedule_purge(self) -> None:
         def purge() -> None:
-            if not self._stopped and not self.member.stopped:
+            if self._ended is None and not self.member.stopped:
                 self.member.log.on_lane(
                     lambda: purge_files(self.member, self._data.wal, self._data.snap), lambda _: None
                 )
@@ -245,9 +255,17 @@ class Etcd:
 
     async def stop(self) -> None:
         """Drain the connections, make everything durable, give up files and locks."""
-        if self._stopped:
+        if self._ended is not None:
+            await asyncio.wait((self._ended,))
             return
-        self._stopped = True
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        try:
+            await self._stop(loop)
+        finally:
+            self._ended.set_result(None)
+
+    async def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         ends = {
             "name": self.config.name,
             "data-dir": self.config.data_dir,
@@ -255,6 +273,8 @@ class Etcd:
             "advertise-client-urls": [str(url) for url in self.config.advertise_client_urls],
         }
         self.logger.info("closing etcd server", **ends)
+        if self._gateway is not None:
+            self._gateway.end_streams(Code.UNAVAILABLE, STOPPED_TEXT)
         for edge in self._edges:
             await edge.drain(_DRAIN_SECONDS_MAX)
         self._leases.stop()
@@ -264,7 +284,6 @@ class Etcd:
             "skipped leadership transfer for single voting member cluster",
             **{"local-member-id": hex_id(self.member.id)},
         )
-        loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self.member.stop(_resolver(done))
         await asyncio.wait((done, self.failed), return_when=asyncio.FIRST_COMPLETED)
@@ -272,6 +291,8 @@ class Etcd:
         self._data.close()
         if not self.failed.done():
             self.failed.cancel()
+        elif not self.failed.cancelled():
+            self.failed.exception()  # it has been logged; whoever waits for it hears it all the same
         self.logger.info("closed etcd server", **ends)
 
 
@@ -299,7 +320,14 @@ def _resolver(future: asyncio.Future[None]) -> Callable[[], None]:
 
 
 def _methods(member: Member) -> list[Method]:
-    services = (KV(member), Watch(member), LeaseService(member), Cluster(member), Maintenance(member))
+    services = (
+        KV(member),
+        Watch(member),
+        LeaseService(member),
+        Cluster(member),
+        Maintenance(member),
+        Auth(member),
+    )
     return [method for service in services for method in service.methods()] + GrpcHealth().methods()
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from petcd import ETCD_VERSION
 from petcd.counters import Histogram
+from petcd.errors import GRPC_NAMES
 from petcd.net.grpc import GrpcStats
+from petcd.pb.services import METHODS
+from petcd.server.features import FEATURES
 from petcd.server.member import Member
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -65,6 +68,8 @@ class Exposition:
 
 
 def _number(value: float) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return repr(value) if isinstance(value, float) else str(value)
@@ -87,6 +92,11 @@ class HealthCounts(Protocol):
     @property
     def health_failures(self) -> int: ...
 
+    @property
+    def checked(self) -> Mapping[tuple[str, str], Sequence[int]]:
+        """(probe, check) to failures, successes, and whether the last one was a success."""
+        ...
+
 
 def render(member: Member, grpc: GrpcStats, start_time_seconds: float, health: HealthCounts) -> bytes:
     """The whole page."""
@@ -94,6 +104,8 @@ def render(member: Member, grpc: GrpcStats, start_time_seconds: float, health: H
     _server(page, member)
     page.counter("etcd_server_health_success", health.health_success, "Successful health checks.")
     page.counter("etcd_server_health_failures", health.health_failures, "Failed health checks.")
+    if health.checked:
+        _healthchecks(page, health.checked)
     _disk(page, member)
     _mvcc(page, member)
     _lease(page, member)
@@ -121,6 +133,23 @@ def _server(page: Exposition, member: Member) -> None:
     )
     page.counter("etcd_server_proposals_failed_total", member.proposals.failed, "The failed proposals seen.")
     page.counter("etcd_server_slow_apply_total", member.slow_applies, "The number of slow apply requests.")
+    page.counter(
+        "etcd_server_slow_read_indexes_total",
+        member.slow_read_indexes,
+        "Read index rounds without an answer in time.",
+    )
+    page.counter(
+        "etcd_server_read_indexes_failed_total", member.failed_read_indexes, "The failed read indexes seen."
+    )
+    page.labelled(
+        "gauge",
+        "etcd_server_feature_enabled",
+        "Whether or not a feature is enabled.",
+        [
+            ({"name": name, "stage": stage}, member.config.feature(name))
+            for name, (stage, _) in sorted(FEATURES.items())
+        ],
+    )
     page.gauge("etcd_server_quota_backend_bytes", member.quota.limit_bytes, "The backend's quota in bytes.")
     page.labelled(
         "gauge", "etcd_server_version", "The release served.", [({"server_version": ETCD_VERSION}, 1)]
@@ -144,6 +173,26 @@ def _server(page: Exposition, member: Member) -> None:
         page.labelled("gauge", "etcd_debugging_server_alarms", "Active alarms.", rows)
 
 
+def _healthchecks(page: Exposition, checked: Mapping[tuple[str, str], Sequence[int]]) -> None:
+    page.labelled(
+        "gauge",
+        "etcd_server_healthcheck",
+        "The result of each kind of healthcheck.",
+        [({"name": name, "type": kind}, counts[2]) for (kind, name), counts in sorted(checked.items())],
+    )
+    page.labelled(
+        "counter",
+        "etcd_server_healthchecks_total",
+        "The total number of each kind of healthcheck.",
+        [
+            ({"name": name, "status": status, "type": kind}, counts[place])
+            for (kind, name), counts in sorted(checked.items())
+            for place, status in enumerate(("error", "success"))
+            if counts[place]
+        ],
+    )
+
+
 def _disk(page: Exposition, member: Member) -> None:
     page.histogram(
         "etcd_disk_wal_fsync_duration_seconds",
@@ -155,6 +204,15 @@ def _disk(page: Exposition, member: Member) -> None:
         member.backend.commit_seconds,
         "The latency distributions of commit called by backend.",
     )
+    page.gauge("etcd_disk_wal_write_bytes_total", member.log.bytes_written, "Bytes written to the WAL.")
+    page.histogram(
+        "etcd_disk_backend_defrag_duration_seconds",
+        member.defrag_seconds,
+        "The latency distribution of backend defragmentation.",
+    )
+    page.gauge(
+        "etcd_disk_defrag_inflight", member.defragmenting, "Whether or not defrag is active on the member."
+    )
 
 
 def _mvcc(page: Exposition, member: Member) -> None:
@@ -162,6 +220,16 @@ def _mvcc(page: Exposition, member: Member) -> None:
     page.gauge("etcd_mvcc_db_total_size_in_bytes", member.backend.size(), "Bytes allocated by the database.")
     page.gauge(
         "etcd_mvcc_db_total_size_in_use_in_bytes", member.backend.size_in_use(), "Bytes the database uses."
+    )
+    page.histogram(
+        "etcd_mvcc_hash_duration_seconds",
+        member.hash_seconds,
+        "The latency distribution of storage hash operation.",
+    )
+    page.histogram(
+        "etcd_mvcc_hash_rev_duration_seconds",
+        member.hash_kv_seconds,
+        "The latency distribution of storage hash by revision operation.",
     )
     page.counter("etcd_mvcc_range_total", member.range_count, "Ranges seen by this member.")
     page.counter("etcd_mvcc_put_total", member.applier.put_count, "Puts seen by this member.")
@@ -171,6 +239,9 @@ def _mvcc(page: Exposition, member: Member) -> None:
     page.gauge("etcd_debugging_mvcc_current_revision", store.rev, "The current revision of the store.")
     page.gauge(
         "etcd_debugging_mvcc_compact_revision", store.compact_rev, "The revision of the last compaction."
+    )
+    page.counter(
+        "etcd_debugging_mvcc_db_compaction_keys_total", member.compactor.pruned, "Revisions compacted away."
     )
     page.gauge("etcd_debugging_mvcc_watch_stream_total", hub.stream_count, "Watch streams.")
     page.gauge("etcd_debugging_mvcc_watcher_total", hub.watcher_count, "Watchers.")
@@ -191,7 +262,9 @@ def _grpc(page: Exposition, grpc: GrpcStats) -> None:
         "etcd_network_client_grpc_received_bytes_total", grpc.bytes_received, "Bytes received from clients."
     )
     page.counter("etcd_network_client_grpc_sent_bytes_total", grpc.bytes_sent, "Bytes sent to clients.")
-    methods = [(_method_labels(m.path, streaming=m.stream is not None), m.stats) for m in grpc.methods()]
+    methods = [
+        (_METHOD_LABELS.get(m.path) or _method_labels(m.path, "unary"), m.stats) for m in grpc.methods()
+    ]
     page.labelled(
         "counter",
         "grpc_server_started_total",
@@ -217,18 +290,28 @@ def _grpc(page: Exposition, grpc: GrpcStats) -> None:
         [
             ({"grpc_code": code, **labels}, count)
             for labels, stats in methods
-            for code, count in stats.handled_by_name()
+            for code, count in ({**_NO_CALLS, **dict(stats.handled_by_name())}).items()
         ],
     )
 
 
-def _method_labels(path: bytes, *, streaming: bool) -> dict[str, str]:
+def _method_labels(path: bytes, kind: str) -> dict[str, str]:
     _, service, method = path.decode().split("/")
-    return {
-        "grpc_method": method,
-        "grpc_service": service,
-        "grpc_type": "bidi_stream" if streaming else "unary",
-    }
+    return {"grpc_method": method, "grpc_service": service, "grpc_type": kind}
+
+
+_KINDS: Final = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+_METHOD_LABELS: Final = {
+    spec.path.encode(): _method_labels(spec.path.encode(), _KINDS[spec.client_stream, spec.server_stream])
+    for spec in METHODS
+}
+_NO_CALLS: Final = dict.fromkeys(GRPC_NAMES.values(), 0)
+"""Every method starts at zero for every code, as in etcd, so that a rate can be taken from the first on."""
 
 
 def _process(page: Exposition, start_time_seconds: float) -> None:

@@ -1,8 +1,8 @@
 """Large ranges, a slice of a millisecond or two at a time.
 
 A range of 40 MB held the loop for 100 ms, and everybody else with it. Here it becomes a run of chunks at one
-pinned revision, one chunk a callback and one range after another, whose bodies together are the answer: the repeated field of a protobuf
-message may come in any number of pieces.
+pinned revision, one chunk a callback and one range after another. Their bodies together are the answer: a
+repeated field of a protobuf message may come in any number of pieces.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class LargeRanges:
 
 
 class _LargeRange:
-    """One of them. Its revision is that of its first slice, which is no older than the one it was asked at."""
+    """One of them. Its revision is that of its first slice, no older than the one it was asked at."""
 
     __slots__ = ("_call", "_member", "_parts", "_request", "_stream")
 

@@ -38,6 +38,7 @@ class LogWriter:
         "_sequence",
         "_wal",
         "_writing",
+        "bytes_written",
     )
 
     def __init__(
@@ -63,6 +64,7 @@ class LogWriter:
         self._sequence = 0
         self._messages: list[Message] = []
         self._writing: _Batch | None = None
+        self.bytes_written = 0
         lane.submit(wal.prepare, _nothing, failed)
 
     def add(self, ready: Ready) -> None:
@@ -87,6 +89,7 @@ class LogWriter:
         self._must_sync = False
         write = self._wal.encode(splice.normal_entries(entries), _hard_state_bytes(hard_state), True)
         self._writing = batch = _Batch(self._wal, write, self._failpoints, self._sequence, messages)
+        self.bytes_written += len(write.data)
         self._lane.submit(batch.save, self._saved, self._failed)
 
     def flush_commit(self, done: Callable[[], object]) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from petcd import errors
+from petcd.counters import Histogram
 from petcd.errors import Code, EtcdError
 from petcd.lease import Lessor
 from petcd.logs import Logger
@@ -195,7 +196,11 @@ class Member:
         self.leader_changes = 0
         self.role = Role.FOLLOWER
         self._when_led: list[Callable[[], object]] = []
-        self.slow_applies = 0
+        self.slow_applies = self.slow_read_indexes = self.failed_read_indexes = 0
+        self.defragmenting = False
+        self.defrag_seconds = Histogram([0.1 * 2**i for i in range(13)])
+        self.hash_seconds = Histogram([0.01 * 2**i for i in range(15)])
+        self.hash_kv_seconds = Histogram([0.01 * 2**i for i in range(15)])
         self.range_count = 0
         self.read_bytes = 0
         """Bytes of answers made in the present run of reads; see ``_answer``."""
@@ -687,9 +692,11 @@ class Member:
         if waited > self.config.request_timeout_ticks:
             reads, self._round = self._round, []
             self._round_context = b""
+            self.failed_read_indexes += 1
             for _, waiter, _ in reads:
                 waiter.fail(errors.RequestTimeout.code, errors.RequestTimeout.text)
         elif waited % 5 == 0 and waited:
+            self.slow_read_indexes += 1
             self.node.read_index(self._round_context)
 
     # -- compaction ------------------------------------------------------------------------------------
@@ -750,18 +757,20 @@ class Member:
         if known is not None:
             done(known)
             return
-        self._hash_slice(start_hash_kv(self.store, rev), done)
+        self._hash_slice(start_hash_kv(self.store, rev), done, self.clock.monotonic())
 
-    def _hash_slice(self, run: HashRun, done: Callable[[KVHash], object]) -> None:
+    def _hash_slice(self, run: HashRun, done: Callable[[KVHash], object], began: float) -> None:
         if self.stopped:
             run.close()
         elif run.step():
+            self.hash_kv_seconds.observe(self.clock.monotonic() - began)
             done(run.result())
         else:
-            self.clock.call_soon(self._hash_slice, run, done)
+            self.clock.call_soon(self._hash_slice, run, done, began)
 
     def hash(self, done: Callable[[int], object]) -> None:
         """The hash of everything in the backend, after what is pending has been committed."""
+        began = self.clock.monotonic()
 
         def committed() -> None:
             view = self.backend.open_view()
@@ -774,6 +783,7 @@ class Member:
                         return
                 view.close()
                 if not self.stopped:
+                    self.hash_seconds.observe(self.clock.monotonic() - began)
                     done(value)
 
             slice_()
@@ -786,7 +796,13 @@ class Member:
         started = self.clock.monotonic()
         self.logger.info("defragmenting", **{"current-db-size-bytes": before})
 
+        def ended(error: BaseException) -> None:
+            self.defragmenting = False
+            failed(error)
+
         def finished() -> None:
+            self.defragmenting = False
+            self.defrag_seconds.observe(self.clock.monotonic() - started)
             self.logger.info(
                 "finished defragmenting directory",
                 **{
@@ -797,7 +813,8 @@ class Member:
             )
             done()
 
-        self.commit_backend(lambda: self.backend.defragment(finished, failed))
+        self.defragmenting = True
+        self.commit_backend(lambda: self.backend.defragment(finished, ended))
 
     @property
     def storage_version(self) -> str:
