@@ -160,7 +160,7 @@ def test_hosts_that_are_not_on_the_list(choosy: Server) -> None:
         ("POST", "/v3/kv/put", b'{"key":1}', 400),
         ("POST", "/v3/kv/put", b"{}", 400),
         ("POST", "/v3/kv/nothing", b"{}", 404),
-        ("POST", "/v3/kv/put", bytes(3 << 20), 413),
+        ("POST", "/v3/kv/put", bytes(8 << 20), 413),
     ],
 )
 def test_the_gateway(server: Server, kind: Kind, method: str, path: str, body: bytes, status: int) -> None:

@@ -112,7 +112,11 @@ class EdgeConnection:
         machine = self.machine
         if machine is not None:
             machine.lost()
+            # No cycle may outlive the connection: the collector does not look at old objects.
+            machine.owner = None
+            self.machine = None
         self._edge.closed(self)
+        self._transport = None
 
     def pause_writing(self) -> None:
         if self.machine is not None and not self.closing:
@@ -182,12 +186,15 @@ class EdgeConnection:
     def close(self) -> None:
         self.closing = True
         transport = self._transport
+        if transport is None:
+            return  # lost already
         transport.close()
         self._edge.later(_CLOSE_SECONDS_MAX, transport.abort)
 
     def abort(self) -> None:
         self.closing = True
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class Edge:
