@@ -28,7 +28,6 @@ _SPREAD_LEASE_COUNT: Final = 1000
 """From this many leases on, a new primary spreads the expiries it sets."""
 _REVOKES_PER_SECOND: Final = 750
 _CHECKPOINT_INTERVAL_SECONDS: Final = 300
-_CHECKPOINTS_PER_REQUEST_MAX: Final = 1000
 
 
 class Lease:
@@ -56,10 +55,9 @@ class Lease:
 class Lessor:
     """All leases of a member. Which lease a key has is the store's to know; a lease lists its keys."""
 
-    def __init__(self, backend: Backend, min_ttl_seconds: int, *, persist_checkpoints: bool = True) -> None:
+    def __init__(self, backend: Backend, min_ttl_seconds: int) -> None:
         self._backend = backend
         self._min_ttl = min_ttl_seconds
-        self._persist_checkpoints = persist_checkpoints
         self._leases: dict[int, Lease] = {}
         self._expiries: list[tuple[float, int]] = []
         """A heap. An entry may be older than its lease's expiry; it is then put back when it comes up."""
@@ -118,8 +116,7 @@ class Lessor:
         if lease is None:
             return
         lease.remaining_ttl = remaining_ttl
-        if self._persist_checkpoints:
-            self._store(lease)
+        self._store(lease)
         if self.primary and remaining_ttl > 0:
             self._set_expiry(lease, min(lease.expiry, now + remaining_ttl))
 
@@ -225,8 +222,6 @@ class Lessor:
             left = lease.remaining_seconds(now)
             if _CHECKPOINT_INTERVAL_SECONDS < left < lease.ttl:
                 due.append((lease.id, left))
-                if len(due) == _CHECKPOINTS_PER_REQUEST_MAX:
-                    break
         return due
 
     # -- looking -------------------------------------------------------------------------------------

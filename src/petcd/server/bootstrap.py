@@ -238,11 +238,7 @@ def _assemble(
     consistent_index: int,
 ) -> Parts:
     """Wire the state machines over an open backend and an open WAL."""
-    lessor = Lessor(
-        backend,
-        config.min_lease_ttl_seconds,
-        persist_checkpoints=config.feature("LeaseCheckpointPersist"),
-    )
+    lessor = Lessor(backend, config.min_lease_ttl_seconds)
     store = Store(backend, lessor)
     store.restore()
     lessor.restore(store.key_leases)

@@ -17,6 +17,7 @@ from petcd.server.member import Member
 _ROUND_SECONDS: Final = 0.5
 _CHECKPOINT_ROUND_SECONDS: Final = 300.0
 _REVOKES_IN_FLIGHT_MAX: Final = 16
+_CHECKPOINTS_PER_REQUEST_MAX: Final = 1000
 
 
 class _Revocation:
@@ -91,6 +92,7 @@ class LeaseRounds:
 
     def _checkpoint(self, now: float) -> None:
         due = self._member.lessor.due_checkpoints(now)
-        if due:
-            checkpoints = [LeaseCheckpoint(ID=lease_id, remaining_TTL=left) for lease_id, left in due]
+        for start in range(0, len(due), _CHECKPOINTS_PER_REQUEST_MAX):
+            batch = due[start : start + _CHECKPOINTS_PER_REQUEST_MAX]
+            checkpoints = [LeaseCheckpoint(ID=lease_id, remaining_TTL=left) for lease_id, left in batch]
             self._member.propose_message(LEASE_CHECKPOINT, LeaseCheckpointRequest(checkpoints=checkpoints))
