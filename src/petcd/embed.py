@@ -201,22 +201,11 @@ class Etcd:
 
     async def _listen(self, pages: StatusPages) -> None:
         config, logger = self.config, self.logger
-        logger.info("ready to serve client requests")
         split = bool(config.listen_client_http_urls)
         for url in config.listen_client_urls:
             self.listeners.append(await self._edge.listen(_address(url), http=not split))
-            logger.info(
-                "serving client traffic insecurely; this is strongly discouraged!",
-                traffic="grpc" if split else "grpc+http",
-                address=url.netloc or url.path,
-            )
         for url in config.listen_client_http_urls:
             self.listeners.append(await self._edge.listen(_address(url), grpc=False))
-            logger.info(
-                "serving client traffic insecurely; this is strongly discouraged!",
-                traffic="http",
-                address=url.netloc or url.path,
-            )
         if config.listen_metrics_urls:
             http = HttpRouter()
             pages.add_to(http, metrics_only=True)
@@ -224,7 +213,17 @@ class Etcd:
             self._edges.append(edge)
             for url in config.listen_metrics_urls:
                 self.listeners.append(await edge.listen(_address(url), grpc=False))
-                logger.info("serving metrics", address=url.netloc or url.path)
+        logger.info("ready to serve client requests")
+        spoken = [(url, "grpc" if split else "grpc+http") for url in config.listen_client_urls]
+        spoken += [(url, "http") for url in config.listen_client_http_urls]
+        for url, traffic in spoken:
+            logger.info(
+                "serving client traffic insecurely; this is strongly discouraged!",
+                traffic=traffic,
+                address=url.netloc or url.path,
+            )
+        for url in config.listen_metrics_urls:
+            logger.info("serving metrics", address=url.netloc or url.path)
         logger.info(
             "now serving peer/client/metrics",
             **{
@@ -240,7 +239,7 @@ class Etcd:
     def _schedule_purge(self) -> None:
         def purge() -> None:
             if self._ended is None and not self.member.stopped:
-                self.member.log.on_lane(
+                self.member.on_files_lane(
                     lambda: purge_files(self.member, self._data.wal, self._data.snap), lambda _: None
                 )
                 self._schedule_purge()

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 from petcd.pb import splice
 from petcd.raft import Entry, HardState, Message, Ready
 from petcd.seams import Failpoints, Lane
 from petcd.storage.wal import Wal, WalWrite, encode_hard_state
-
-T = TypeVar("T")
 
 
 class LogWriter:
@@ -108,10 +105,6 @@ class LogWriter:
     @property
     def idle(self) -> bool:
         return self._writing is None and not self._must_sync
-
-    def on_lane(self, job: Callable[[], T], done: Callable[[T], object]) -> None:
-        """Run a blocking job between two batches."""
-        self._lane.submit(job, done, self._failed)
 
     def mark_snapshot(self, record: bytes, index: int, done: Callable[[], object]) -> None:
         """Write a snapshot's record, sync, and give up the segments it makes unnecessary."""

@@ -227,6 +227,8 @@ class Member:
         self._compacting = False
         self._hub_due = False
         self._wal_lane = world.disk.lane("wal")
+        self._files_lane = world.disk.lane("files")
+        """For files whose syncs must not hold up the WAL's."""
         self.log = LogWriter(
             parts.wal,
             self._wal_lane,
@@ -305,6 +307,7 @@ class Member:
     def close(self) -> None:
         """Give back lanes, files and locks; after ``stop`` or ``fail``."""
         self._end()
+        self._files_lane.close()
         self._wal_lane.close()
         self.wal.close()
         self.backend.close()
@@ -376,6 +379,10 @@ class Member:
     @property
     def is_leader(self) -> bool:
         return self.lead == self.id
+
+    def on_files_lane(self, job: Callable[[], None], done: Callable[[None], object]) -> None:
+        """Run a blocking job about files other than the WAL's and the backend's; a failure ends the member."""
+        self._files_lane.submit(job, done, self.fail)
 
     def raise_nospace(self, then: Callable[[], object] = _nothing) -> None:
         """Raise the alarm for this member, unless it is up already; ``then`` when it is, or cannot be."""

@@ -50,7 +50,7 @@ def take_snapshot(member: Member, done: Callable[[int], object]) -> None:
 
     def flushed() -> None:
         if not member.stopped:
-            member.log.on_lane(partial(_save, member, record), saved)
+            member.on_files_lane(partial(_save, member, record), saved)
 
     def saved(_result: None) -> None:
         if member.stopped:
@@ -73,7 +73,7 @@ def _save(member: Member, record: raftpb.Snapshot) -> None:
 
 
 def purge_files(member: Member, wal_dir: str, snap_dir: str) -> None:
-    """Remove the oldest segments and snapshots beyond what the configuration keeps (on the WAL's lane)."""
+    """Remove the oldest segments and snapshots beyond what the configuration keeps (on the files lane)."""
     disk, config = member.world.disk, member.config
     purge(disk, wal_dir, ".wal", config.max_wals, locked=True)
     purge(disk, snap_dir, "snap", config.max_snapshots, locked=False)

@@ -89,7 +89,7 @@ class DataDir:
         if not self.has_backend() and self._disk.exists(f"{self.snap}/{GO_FILE_NAME}"):
             raise WrittenByGoError(
                 f"{self.path}: this data directory was written by Go etcd; its conversion is not there yet. "
-                "Restore a snapshot of it into a new data directory."
+                "Copy its keys with etcdctl make-mirror."
             )
 
     def close(self) -> None:

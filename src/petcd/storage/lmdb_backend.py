@@ -185,7 +185,7 @@ class LmdbBackend(BufferedBackend):
                 if disk.exists(f"{self._directory}/{GO_FILE_NAME}"):
                     raise WrittenByGoError(
                         f"{self._directory}/{GO_FILE_NAME}: this data directory was written by Go etcd; its "
-                        "conversion is not there yet. Restore a snapshot of it into a new data directory."
+                        "conversion is not there yet. Copy its keys with etcdctl make-mirror."
                     )
                 self._build(".new", ())
             self._handle = self._open()
