@@ -381,7 +381,7 @@ class Member:
         return self.lead == self.id
 
     def on_files_lane(self, job: Callable[[], None], done: Callable[[None], object]) -> None:
-        """Run a blocking job about files other than the WAL's and the backend's; a failure ends the member."""
+        """Run a blocking job about files other than the WAL's and the backend's. A failure is fatal."""
         self._files_lane.submit(job, done, self.fail)
 
     def raise_nospace(self, then: Callable[[], object] = _nothing) -> None:
