@@ -55,6 +55,11 @@ class Lane(Protocol):
         """Run ``job`` aside; then exactly one of ``done`` and ``failed`` is called on the member's thread."""
         ...
 
+    def try_now(self, job: Callable[[], object]) -> bool:
+        """Run ``job`` here and now, if the lane is idle and its jobs are so short that handing this one over
+        would take as long. False: it was not run. What it raises, this raises."""
+        ...
+
     def close(self) -> None:
         """Run what was submitted, then end; returns when the thread is gone."""
         ...

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from petcd.pb import splice
 from petcd.raft import Entry, HardState, Message, Ready
 from petcd.seams import Failpoints, Lane
 from petcd.storage.wal import Wal, WalWrite, encode_hard_state
+
+_SMALL_BATCH: Final = 2
+"""Entries of a batch that may be written on the member's own thread. Larger ones come from many clients, and
+their next requests can be read while the disk works."""
 
 
 class LogWriter:
@@ -78,16 +83,32 @@ class LogWriter:
 
     def kick(self) -> None:
         """Send the gathered batch on its way, unless one is under way or nothing needs it."""
+        if self._writing is None and self._must_sync:
+            self._writing = batch = self._take_batch()
+            self._lane.submit(batch.save, self._saved, self._failed)
+
+    def finish(self) -> int:
+        """``kick`` at the end of a turn; a batch too small to gain from another thread is written at once.
+
+        Returns the sequence of the last Ready that became durable within this call, 0 when none did.
+        """
         if self._writing is not None or not self._must_sync:
-            return
+            return 0
+        small = len(self._entries) <= _SMALL_BATCH and not self._messages
+        self._writing = batch = self._take_batch()
+        if not (small and self._lane.try_now(batch.save)):
+            self._lane.submit(batch.save, self._saved, self._failed)
+            return 0
+        return self._end_batch()
+
+    def _take_batch(self) -> _Batch:
         entries, self._entries = self._entries, []
         hard_state, self._hard_state = self._hard_state, None
         messages, self._messages = self._messages, []
         self._must_sync = False
         write = self._wal.encode(splice.normal_entries(entries), _hard_state_bytes(hard_state), True)
-        self._writing = batch = _Batch(self._wal, write, self._failpoints, self._sequence, messages)
         self.bytes_written += len(write.data)
-        self._lane.submit(batch.save, self._saved, self._failed)
+        return _Batch(self._wal, write, self._failpoints, self._sequence, messages)
 
     def flush_commit(self, done: Callable[[], object]) -> None:
         """Write a waiting commit index without a sync; at the end of a member's life, when ``idle``.
@@ -118,6 +139,10 @@ class LogWriter:
         self._lane.submit(job, lambda _: done(), self._failed)
 
     def _saved(self, _result: None) -> None:
+        self._persisted(self._end_batch())
+
+    def _end_batch(self) -> int:
+        """The batch is durable: what waited for that leaves. Returns its sequence."""
         batch, self._writing = self._writing, None
         assert batch is not None
         if self._failpoints.armed:
@@ -126,7 +151,7 @@ class LogWriter:
             self._lane.submit(self._wal.prepare, _nothing, self._failed)
         if batch.messages:
             self._send(batch.messages)
-        self._persisted(batch.sequence)
+        return batch.sequence
 
 
 class _Batch:

@@ -65,6 +65,8 @@ APPLY_GAP_MAX: Final = 5000
 """Committed entries that may wait for apply before new requests are refused."""
 _FLUSH_BYTES: Final = 16 * 1024 * 1024
 """Applied requests that may lie in the backend's buffer before it is flushed ahead of time."""
+_ANSWERS_PER_WRITE: Final = 31
+"""A mask: after every 32 answers what connections have gathered is written."""
 _READ_BYTES_PER_RUN: Final = 2 * 1024 * 1024
 """Answers made at a stretch; the reads after that wait for the next callback."""
 _QUOTA_MARGIN_BYTES: Final = 16 * 1024 * 1024
@@ -430,9 +432,13 @@ class Member:
                     self._drop(batch)
             if self._reads and not self._round:
                 self._begin_round()
-            while node.has_ready():
-                self._handle(node.ready())
-            self.log.kick()
+            while True:
+                while node.has_ready():
+                    self._handle(node.ready())
+                durable = self.log.finish()
+                if not durable:
+                    break
+                node.persisted(durable)
         except Exception as bug:  # noqa: BLE001 - whatever it is, going on could corrupt
             self.fail(bug)
             return
@@ -445,7 +451,8 @@ class Member:
             self._send(ready.messages)
         if ready.entries or ready.hard_state is not None or ready.messages_after_append:
             self.log.add(ready)
-            self.log.kick()
+            if ready.committed:
+                self.log.kick()  # the disk works while we apply
         if ready.committed:
             self._apply(ready.committed)
         for state in ready.read_states:
@@ -525,6 +532,7 @@ class Member:
         store = self.store
         header = self._header.at
         self.applier.quota_is_near = self._quota_is_near()
+        answered = 0
         for entry in entries:
             if entry.type != ENTRY_NORMAL:
                 self._apply_conf_change(entry)
@@ -552,6 +560,9 @@ class Member:
             if proposal is not None:
                 pending.pop(proposal.id, None)
                 proposal.waiter.reply(header(store.rev, entry.term) + body)
+                answered += 1
+                if not answered & _ANSWERS_PER_WRITE:
+                    self.flush_edges()  # the first clients go on while the rest is applied
         last = entries[-1]
         took = self.clock.monotonic() - began
         if took > self.config.warning_apply_seconds:

@@ -129,6 +129,10 @@ class SimLane:
             self._busy = True
             self._later(self._disk.drive.faults.lane_seconds(), self._run)
 
+    def try_now(self, job: Callable[[], object]) -> bool:
+        """Never: a job takes its virtual time."""
+        return False
+
     def close(self) -> None:
         """The jobs that wait run now: the caller blocks until the lane is empty."""
         self._closed = True
