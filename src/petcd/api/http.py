@@ -161,14 +161,15 @@ class StatusPages:
             if name not in excluded:
                 self._tell_health(exchange, f"ALARM {name}")
                 return
-        if member.lead == 0:
+        serializable = query.get("serializable", [""])[0] == "true"
+        if member.lead == 0 and not serializable:
             self._tell_health(exchange, "RAFT NO LEADER")
             return
 
         def answered(problem: str) -> None:
             self._tell_health(exchange, f"RANGE ERROR:{problem}" if problem else "")
 
-        if query.get("serializable", [""])[0] == "true":
+        if serializable:
             self._checks.serializable_read(answered)
         else:
             self._checks.linearizable_read(answered)

@@ -204,7 +204,6 @@ class Lessor:
                 continue
             lease.revoking = True
             found.append(lease_id)
-        self.expired += len(found)
         return found
 
     def retry(self, lease_id: int) -> None:

@@ -30,7 +30,7 @@ class _Revocation:
         self._lease_id = lease_id
 
     def reply(self, _message: bytes, /) -> None:
-        self._owner.revoked(self._lease_id)
+        self._owner.expired(self._lease_id)
 
     def fail(self, _code: int, text: str, /) -> None:
         self._owner.revoked(self._lease_id, again=text != errors.LeaseNotFound.text)
@@ -55,6 +55,10 @@ class LeaseRounds:
     def stop(self) -> None:
         for timer in self._timers:
             timer.cancel()
+
+    def expired(self, lease_id: int) -> None:
+        self._member.lessor.expired += 1
+        self.revoked(lease_id)
 
     def revoked(self, lease_id: int, *, again: bool = False) -> None:
         self._in_flight -= 1
