@@ -51,7 +51,8 @@ class PeriodicCompactor:
         self._retention = retention_seconds
         self._interval = min(retention_seconds, _HOUR_SECONDS)
         self._step = self._interval / _SAMPLES_PER_INTERVAL
-        self._revisions: deque[int] = deque(maxlen=int(retention_seconds / self._step) + 1)
+        self._revisions: deque[int] = deque(maxlen=round(retention_seconds / self._step) + 1)
+        """The oldest is the one of a retention ago."""
         self._next = 0.0
         self._last_rev = 0
         self._timer: Timer | None = None
@@ -75,7 +76,8 @@ class PeriodicCompactor:
     def _sample(self) -> None:
         member = self._member
         self._revisions.append(member.store.rev)
-        if member.clock.monotonic() >= self._next and member.is_leader:
+        # Half a step early is in time: timers do not add up exactly.
+        if member.clock.monotonic() >= self._next - self._step / 2 and member.is_leader:
             rev = self._revisions[0]
             if rev != self._last_rev:
                 member.logger.info("starting auto periodic compaction", revision=rev)
