@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from petcd.embed import Etcd
 
 _SWITCH_SECONDS: Final = 0.001
-_GC_THRESHOLDS: Final = (2_000, 5, 1 << 30)
-"""The youngest objects are looked at after 2,000 more of them, what is left of those five times later, and
+_GC_THRESHOLDS: Final = (1_000, 5, 1 << 30)
+"""The youngest objects are looked at after 1,000 more of them, what is left of those five times later, and
 nothing after that: 50,000 at a time held the loop for up to 60 ms."""
 _DESCRIPTORS_MIN: Final = 150
 _SIGNAL_NAMES: Final = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupt"}
