@@ -57,6 +57,8 @@ class LargeRanges:
     def _step(self) -> None:
         waiting = self._waiting
         if self._member.stopped:
+            for range_ in waiting:
+                range_.fail(errors.Stopped.code, errors.Stopped.text)
             waiting.clear()
             return
         if waiting[0].step():
@@ -78,10 +80,21 @@ class _LargeRange:
         self._parts: list[bytes] = []
         self._stream: RangeStream | None = None
 
+    def fail(self, code: int, text: str) -> None:
+        self._call.fail(code, text)
+
     def step(self) -> bool:
         """Collect one chunk; whether the range has been answered or nobody waits for it any more."""
         if self._call.cancelled:
             return True
+        try:
+            return self._step()
+        except Exception as bug:  # noqa: BLE001 - it is this reader's alone, and others wait behind it
+            self._member.logger.error("read failed", error=f"{type(bug).__name__}: {bug}")
+            self.fail(errors.Code.INTERNAL, "internal error")
+            return True
+
+    def _step(self) -> bool:
         stream = self._stream
         if stream is None:
             stream = self._stream = RangeStream(self._member.store, self._request, _CHUNK_BYTES)
