@@ -147,6 +147,9 @@ async def test_methods(lab: Lab) -> None:
     )
     assert (await lab.http("GET", "/nothing"))[::2] == (404, b"404 page not found\n")
     assert (await lab.http("GET", "/"))[0] == 404
+    assert (await lab.http("POST", "/metrics"))[0] == 200
+    status, headers, _ = await lab.http("GET", "/v3")
+    assert (status, headers["location"]) == (301, "/v3/")
 
 
 @simulated(cors=("http://one.example", "http://two.example"), host_whitelist=("good.example", "::1"))

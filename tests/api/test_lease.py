@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.server.lab import Lab, simulated
+from tests.server.lab import Lab, Talk, connect_slowly, simulated
 
 from petcd import errors
+from petcd.api import lease as lease_module
 from petcd.errors import EtcdError
 from petcd.pb import etcdserverpb as pb
 from petcd.pb.etcdserverpb import (
@@ -251,3 +252,26 @@ async def test_a_revocation_that_is_refused_is_asked_for_again(lab: Lab) -> None
     await lab.call(pb.AlarmRequest(action=pb.AlarmAction.DEACTIVATE, **alarm))  # type: ignore[arg-type]
     await asyncio.sleep(10)
     assert await lab.value(b"a") is None
+
+
+@simulated()
+async def test_asking_on_and_on_without_reading(lab: Lab) -> None:
+    connection = await connect_slowly(lab, 65_536)
+    stream = connection.stream(b"/etcdserverpb.Lease/LeaseKeepAlive")
+    talk = Talk(stream, pb.LeaseKeepAliveResponse)
+    await talk.ask(LeaseKeepAliveRequest(ID=7))
+    connection._transport.pause_reading()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease_module, "UNREAD_BYTES_MAX", 100_000)
+        for _ in range(5000):
+            talk.send(LeaseKeepAliveRequest(ID=7))
+        await asyncio.sleep(1)
+    connection._transport.resume_reading()
+
+    async def read_on() -> None:
+        while True:
+            await talk.receive()
+
+    with pytest.raises(EtcdError, match="not being read"):
+        await read_on()
+    connection.close()

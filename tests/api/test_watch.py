@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.server.lab import Lab, Talk, simulated
+from tests.server.lab import Lab, Talk, connect_slowly, simulated
 
 from petcd import errors
+from petcd.api import watch as watch_module
 from petcd.errors import EtcdError
 from petcd.mvcc.watch import hub as hub_module
-from petcd.net.grpc.client import CLIENT_LIMITS, ClientConnection
 from petcd.pb import etcdserverpb as pb
 from petcd.pb.etcdserverpb import (
     CompactionRequest,
@@ -19,7 +19,6 @@ from petcd.pb.etcdserverpb import (
     WatchProgressRequest,
     WatchRequest,
 )
-from petcd.seams import Address
 
 
 def create(key: bytes = b"a", **options: object) -> WatchRequest:
@@ -208,21 +207,10 @@ async def test_streams_are_checked_when_they_open(lab: Lab) -> None:
     assert (await lab.watch(metadata=[(b"hasleader", b"no")]).ask(create())).created
 
 
-async def _connect_slowly(lab: Lab, window: int) -> ClientConnection:
-    limits = CLIENT_LIMITS
-    small = type(limits)(
-        **{
-            **{name: getattr(limits, name) for name in limits.__slots__},
-            "stream_window_bytes": window,
-        }
-    )
-    return await ClientConnection.connect(Address("10.0.0.1", 2379), net=lab.net, limits=small)
-
-
 @simulated()
 async def test_a_slow_reader_costs_no_memory_and_misses_nothing(lab: Lab) -> None:
     """Its watcher is parked and goes on from the store; others are not held up."""
-    connection = await _connect_slowly(lab, 65_536)
+    connection = await connect_slowly(lab, 65_536)
     stream = connection.stream(b"/etcdserverpb.Watch/Watch")
     slow, quick = Talk(stream, pb.WatchResponse), lab.watch()
     await slow.ask(create(b"k", range_end=b"l"))
@@ -251,7 +239,7 @@ async def test_a_slow_reader_costs_no_memory_and_misses_nothing(lab: Lab) -> Non
 
 @simulated()
 async def test_a_slow_reader_overtaken_by_a_compaction_is_told(lab: Lab) -> None:
-    connection = await _connect_slowly(lab, 65_536)
+    connection = await connect_slowly(lab, 65_536)
     slow = Talk(connection.stream(b"/etcdserverpb.Watch/Watch"), pb.WatchResponse)
     await slow.ask(create(b"k", range_end=b"l"))
     connection._transport.pause_reading()
@@ -290,3 +278,27 @@ async def test_a_restart_ends_streams_and_a_new_one_goes_on(lab: Lab) -> None:
     again = lab.watch()
     await again.ask(create(start_revision=2))
     assert values(await again.receive()) == [b"1"]
+
+
+@simulated()
+async def test_asking_on_and_on_without_reading(lab: Lab) -> None:
+    connection = await connect_slowly(lab, 65_536)
+    talk = Talk(connection.stream(b"/etcdserverpb.Watch/Watch"), pb.WatchResponse)
+    await talk.ask(create(b"k"))
+    connection._transport.pause_reading()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch_module, "UNREAD_BYTES_MAX", 100_000)
+        for _ in range(5000):
+            talk.send(PROGRESS)
+        await asyncio.sleep(1)
+    assert lab.member.hub.stream_count == 0
+    connection._transport.resume_reading()
+
+    async def read_on() -> None:
+        while True:
+            await talk.receive()
+
+    with pytest.raises(EtcdError, match="not being read") as caught:
+        await read_on()
+    assert caught.value.code == errors.Code.RESOURCE_EXHAUSTED
+    connection.close()

@@ -21,7 +21,7 @@ from tests.simulation.single import memory_backend
 from petcd.embed import Etcd
 from petcd.errors import EtcdError
 from petcd.logs import Logger
-from petcd.net.grpc.client import ClientConnection, ClientStream
+from petcd.net.grpc.client import CLIENT_LIMITS, ClientConnection, ClientStream
 from petcd.pb import etcdserverpb as pb
 from petcd.pb.message import Message
 from petcd.seams import Address
@@ -178,6 +178,13 @@ class Lab:
         status, headers, content = await self.http("POST", path, body)
         assert headers["content-type"] == "application/json"
         return status, json.loads(content)
+
+
+async def connect_slowly(lab: Lab, window: int) -> ClientConnection:
+    """A client whose streams take so many bytes at a time."""
+    fields = {name: getattr(CLIENT_LIMITS, name) for name in CLIENT_LIMITS.__slots__}
+    limits = type(CLIENT_LIMITS)(**{**fields, "stream_window_bytes": window})
+    return await ClientConnection.connect(Address(SERVER, PORT), net=lab.net, limits=limits)
 
 
 class Talk:

@@ -306,6 +306,7 @@ class Gateway:
                         streaming=spec.client_stream,
                         body_bytes_max=self._body_bytes_max,
                     )
+        router.add("/v3", _to_the_slash)
         router.add("/v3/", _not_found, prefix=True)
         router.add("/v3beta/", _not_found, prefix=True)
 
@@ -451,6 +452,12 @@ def respond_error(exchange: HttpExchange, code: int, text: str) -> None:
     if code == Code.UNAUTHENTICATED:
         headers.append((b"www-authenticate", text.encode()))
     exchange.respond(_status(code), headers, _dump({"code": int(code), "message": text}))
+
+
+def _to_the_slash(exchange: HttpExchange) -> None:
+    """Go's answer to a directory without its slash."""
+    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"location", b"/v3/")]
+    exchange.respond(301, headers, b'<a href="/v3/">Moved Permanently</a>.\n\n')
 
 
 def _not_found(exchange: HttpExchange) -> None:

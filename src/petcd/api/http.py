@@ -128,8 +128,6 @@ class StatusPages:
         exchange.respond(200, [_JSON], json.dumps(shape, separators=(",", ":")).encode())
 
     def metrics(self, exchange: HttpExchange) -> None:
-        if not _is_get(exchange):
-            return
         page = metrics.render(self._member, self._stats, self._start_time_seconds, self)
         exchange.respond(200, [(b"content-type", metrics.CONTENT_TYPE)], page)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from petcd import errors
-from petcd.api.service import Service, malformed, malformed_text
+from petcd.api.service import UNREAD_BYTES_MAX, UNREAD_TEXT, Service, malformed, malformed_text
 from petcd.errors import EtcdError
 from petcd.net.grpc import Call, Method, Stream
 from petcd.pb import DecodeError
@@ -127,6 +127,9 @@ class KeepAlive:
             request = LeaseKeepAliveRequest.decode(message)
         except DecodeError as error:
             self._end(errors.Code.INTERNAL, malformed_text(error))
+            return
+        if self._stream.blocked and self._stream.pending_bytes > UNREAD_BYTES_MAX:
+            self._end(errors.Code.RESOURCE_EXHAUSTED, UNREAD_TEXT)
             return
         self._queue.append(request.ID)
         if len(self._queue) == 1:

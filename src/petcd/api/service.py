@@ -6,13 +6,17 @@ Order of the common checks: contract wire-v3 section 3.2.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from petcd import errors
 from petcd.errors import Code
 from petcd.net.grpc import Call, Stream
 from petcd.server.member import Member
 from petcd.server.proposals import Waiter
+
+UNREAD_BYTES_MAX: Final = 4 << 20
+UNREAD_TEXT: Final = "etcdserver: too many answers are not being read"
+"""A stream whose client asks on and on and reads nothing ends with this, in RESOURCE_EXHAUSTED."""
 
 
 class Service:

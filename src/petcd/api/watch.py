@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from petcd.api.service import Service, malformed_text
+from petcd.api.service import UNREAD_BYTES_MAX, UNREAD_TEXT, Service, malformed_text
 from petcd.errors import Code
 from petcd.net.grpc import Method, Stream
 from petcd.pb import DecodeError
@@ -52,6 +52,10 @@ class WatchHandler:
         except DecodeError as error:
             self.on_cancel()
             self._stream.close(Code.INTERNAL, malformed_text(error))
+            return
+        if self._stream.blocked and self._stream.pending_bytes > UNREAD_BYTES_MAX:
+            self.on_cancel()
+            self._stream.close(Code.RESOURCE_EXHAUSTED, UNREAD_TEXT)
             return
         self._watches.handle(request)
         create = request.create_request
