@@ -111,13 +111,14 @@ async def test_a_late_commit_after_the_timeout(lab: Lab) -> None:
 @simulated()
 async def test_too_much_committed_and_not_applied(lab: Lab) -> None:
     member = lab.member
-    member.applied -= member_module.APPLY_GAP_MAX
     heard = Heard()
-    inside(lab, member.propose, PUT, b"", PutRequest(key=b"a"), heard)
-    member.applied -= 1
+    member.applied -= member_module.APPLY_GAP_MAX + 1
+    inside(lab, member.turn)
     inside(lab, member.propose, PUT, b"", PutRequest(key=b"a"), heard)
     member.applied += member_module.APPLY_GAP_MAX + 1
+    inside(lab, member.turn)
     assert heard.answers == ["etcdserver: too many requests"]
+    assert await lab.put(b"a") == 2
     assert int(errors.RequestTooManyRequests.code) == 2
 
 
