@@ -30,7 +30,7 @@ _F_OFD_SETLK: Final = 37
 _BACKLOG: Final = 1024
 _SHORT_SECONDS: Final = 0.0002
 """Waking another thread and being woken by it takes 20 to 60 µs, and this much where cores are few."""
-_FADING: Final = 0.99
+_FADING: Final = 0.97
 
 
 class LoopClock:
@@ -202,8 +202,8 @@ class ThreadLane:
         self._submitted = 0
         """Written by the member's thread, as ``_finished`` is by the lane's: equal when the lane is idle."""
         self._finished = 0
-        self._longest_seconds = 1.0
-        """The longest of the jobs seen lately; one that took long is forgotten over the next few hundred."""
+        self._longest_seconds = 0.0
+        """The longest of the jobs seen lately; one that took long is forgotten over the next hundreds."""
         self._jobs: queue.SimpleQueue[tuple[Any, Any, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

@@ -65,8 +65,6 @@ APPLY_GAP_MAX: Final = 5000
 """Committed entries that may wait for apply before new requests are refused."""
 _FLUSH_BYTES: Final = 16 * 1024 * 1024
 """Applied requests that may lie in the backend's buffer before it is flushed ahead of time."""
-_ANSWERS_PER_WRITE: Final = 31
-"""A mask: after every 32 answers what connections have gathered is written."""
 _READ_BYTES_PER_RUN: Final = 2 * 1024 * 1024
 """Answers made at a stretch; the reads after that wait for the next callback."""
 _QUOTA_MARGIN_BYTES: Final = 16 * 1024 * 1024
@@ -193,6 +191,9 @@ class Member:
         self._unflushed_bytes = 0
         self._tick_count = 0
         self._turn_due = False
+        self._is_behind = False
+        """Too many committed entries wait for apply, as of the last turn."""
+        self._request_bytes_max = config.max_request_bytes
         self._timers: list[Timer] = []
         self.lead = 0
         self.leader_changes = 0
@@ -334,12 +335,12 @@ class Member:
         if self.stopping or self.stopped:
             waiter.fail(errors.Stopped.code, errors.Stopped.text)
             return
-        if self.node.commit_index - self.applied > APPLY_GAP_MAX:
+        if self._is_behind:
             waiter.fail(errors.RequestTooManyRequests.code, errors.RequestTooManyRequests.text)
             return
         request_id = self.ids.next()
         data = splice.internal_request(kind, body, request_id)
-        if len(data) > self.config.max_request_bytes:
+        if len(data) > self._request_bytes_max:
             waiter.fail(errors.RequestTooLarge.code, errors.RequestTooLarge.text)
             return
         proposal = Proposal(kind, request, waiter, request_id, self._tick_count)
@@ -439,6 +440,7 @@ class Member:
                 if not durable:
                     break
                 node.persisted(durable)
+            self._is_behind = node.commit_index - self.applied > APPLY_GAP_MAX
         except Exception as bug:  # noqa: BLE001 - whatever it is, going on could corrupt
             self.fail(bug)
             return
@@ -532,12 +534,11 @@ class Member:
         store = self.store
         header = self._header.at
         self.applier.quota_is_near = self._quota_is_near()
-        answered = 0
         for entry in entries:
             if entry.type != ENTRY_NORMAL:
                 self._apply_conf_change(entry)
                 continue
-            proposal = entry.request
+            proposal: Any = entry.request  # a Proposal: nobody else sets it here
             if proposal is None:
                 if not entry.data:
                     self._on_empty_entry(entry)
@@ -545,7 +546,6 @@ class Member:
                 request_id, kind, request = decode_request(entry.data)
                 proposal = pending.get(request_id)
             else:
-                assert isinstance(proposal, Proposal)
                 kind, request = proposal.kind, proposal.request
                 entry.request = None  # the log keeps the entry much longer than anybody waits
             if entry.index <= self._consistent_index:
@@ -560,9 +560,6 @@ class Member:
             if proposal is not None:
                 pending.pop(proposal.id, None)
                 proposal.waiter.reply(header(store.rev, entry.term) + body)
-                answered += 1
-                if not answered & _ANSWERS_PER_WRITE:
-                    self.flush_edges()  # the first clients go on while the rest is applied
         last = entries[-1]
         took = self.clock.monotonic() - began
         if took > self.config.warning_apply_seconds:
