@@ -127,10 +127,7 @@ def test_alarms_are_looked_at_first_and_in_order() -> None:
     deletes = pb.TxnRequest(success=[pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=b"a"))])
     others = [
         (applier.DELETE_RANGE, pb.DeleteRangeRequest(key=b"a")),
-        (
-            applier.TXN,
-            pb.TxnRequest(success=[pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=b"a"))]),
-        ),
+        (applier.TXN, deletes),
         (applier.COMPACTION, pb.CompactionRequest(revision=1)),
     ]
     machine(applier.LEASE_GRANT, pb.LeaseGrantRequest(ID=3, TTL=5))
