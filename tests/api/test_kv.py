@@ -144,6 +144,21 @@ async def test_every_method_reads_its_message_first(lab: Lab) -> None:
 
 
 @simulated()
+async def test_every_method_asks_for_a_leader_that_is_wanted(lab: Lab) -> None:
+    lab.member.lead = 0
+    wants = [(b"hasleader", b"true")]
+    for path, method in lab.etcd._edge.service.router.methods.items():
+        if path.startswith(b"/grpc.health"):
+            continue
+        if method.unary is not None:
+            with pytest.raises(errors.NoLeader):
+                await lab.connection.unary(path, b"", metadata=wants)
+        else:
+            with pytest.raises(errors.NoLeader):
+                await lab.connection.stream(path, metadata=wants).recv()
+
+
+@simulated()
 async def test_a_read_sees_every_acknowledged_write(lab: Lab) -> None:
     """Reads and writes given at once, over two connections."""
     other = await lab.connect()

@@ -174,6 +174,22 @@ async def test_keeping_an_expired_lease_alive_waits_for_its_end(lab: Lab) -> Non
 
 
 @simulated()
+async def test_keeping_alive_where_nobody_counts(lab: Lab) -> None:
+    lease = await grant(lab, 100)
+    lab.member.lessor.demote()
+    talk, other = lab.keep_alive(), lab.keep_alive()
+    talk.send(LeaseKeepAliveRequest(ID=lease))
+    assert await talk.silent(2)
+    assert (await left(lab, lease)).TTL == 100
+    lab.member.lessor.promote(lab.sim.now, 1.0)
+    assert (await talk.receive(1)).TTL == 100
+    lab.member.lessor.demote()
+    other.send(LeaseKeepAliveRequest(ID=lease))
+    with pytest.raises(EtcdError, match="not a primary lessor"):
+        await other.receive(20)
+
+
+@simulated()
 async def test_garbage_on_the_keep_alive_stream(lab: Lab) -> None:
     talk = lab.keep_alive()
     talk.raw.send(b"\xff")
