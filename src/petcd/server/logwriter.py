@@ -20,8 +20,9 @@ from petcd.seams import Failpoints, Lane
 from petcd.storage.wal import Wal, WalWrite, encode_hard_state
 
 _SMALL_BATCH: Final = 2
-"""Entries of a batch that may be written on the member's own thread. Larger ones come from many clients, whose
-next requests gather while the disk works: at 100 clients, writing 32 at once cost a sixth of the throughput."""
+"""Entries of a batch that may be written on the member's own thread. Larger ones come from many clients,
+whose next requests gather while the disk works: with 100 clients, writing 32 at once cost a sixth of the
+throughput."""
 
 
 class LogWriter:
