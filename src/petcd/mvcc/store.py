@@ -88,6 +88,7 @@ _VERSIONS: Final = tuple(b"\x20" + n for n in VARINTS)
 _RECENT_BYTES_MAX: Final = 48 << 20
 """How much of what was written last stays beside the index, for the reads that follow: a range of 100 keys
 from LMDB costs 160 µs more."""
+_RECENT_BYTES_STEP: Final = 256 << 10
 _RECENT_ENTRY_BYTES: Final = 160
 """What an entry of that queue weighs beside its value."""
 _BULK: Final = 64
@@ -322,10 +323,10 @@ class Store:
                     self.leases.attach(lease, key)
 
     def _forget(self) -> None:
-        """Let go of the values written longest ago; the backend has them."""
+        """Let go of the values written longest ago, some hundred at a time; the backend has them."""
         recent = self._recent
         size = self._recent_bytes
-        while size > _RECENT_BYTES_MAX:
+        while size > _RECENT_BYTES_MAX - _RECENT_BYTES_STEP:
             ki, kv = recent.popleft()
             size -= len(kv) + _RECENT_ENTRY_BYTES
             if ki.kv is kv:
