@@ -262,6 +262,7 @@ def new_run(
     rng = host.drive._rng
     faults.sync_seconds = lambda: rng.random() * 0.004
     faults.lane_seconds = lambda: rng.random() * 0.001
+    faults.lane_at_once = lambda: rng.random() < 0.3
     return Run(sim, requests, host, prepare=prepare)
 
 

@@ -61,8 +61,10 @@ class DataDir:
             path = _parent(path)
         if missing:
             self._disk.mkdir(directory, mode=_MODE)
-            for path in reversed(missing):
-                self._disk.sync_dir(_parent(path) or ".")
+        else:
+            missing = [directory]  # made, perhaps, by a process that was killed before it could sync the name
+        for path in reversed(missing):
+            self._disk.sync_dir(_parent(path) or ".")
 
     def _touch(self, directory: str) -> None:
         path = f"{directory}/.touch"

@@ -215,6 +215,10 @@ class LmdbBackend(BufferedBackend):
             if not file.try_lock():
                 raise LockedError(f"{path}: locked by another process")
             check_file(file)
+            if not self._unsafe_no_fsync:
+                # What a killed process left unsynced is read from here on, and must not be lost any more.
+                file.sync()
+                self._disk.sync_dir(self._directory)
             # A lock file of an environment that is being replaced, or of a dead process, is not ours to join.
             if self._disk.exists(path + "-lock"):
                 self._disk.remove(path + "-lock")

@@ -144,13 +144,13 @@ class MemoryBackend(BufferedBackend):
         for other in disk.listdir(directory):
             if other.startswith(name + "."):
                 disk.remove(f"{directory}/{other}")
-        fresh = not disk.exists(self._path)
         file = disk.open(self._path, create=True)
         if not file.try_lock():
             file.close()
             raise LockedError(f"{self._path}: locked by another process")
-        if fresh:
-            disk.sync_dir(directory)
+        # A process that was killed may not have got as far as its sync; what is read now must stay.
+        file.sync()
+        disk.sync_dir(directory)
         data = file.pread(file.size(), 0)
         at = 0
         while at + _FRAME.size <= len(data):

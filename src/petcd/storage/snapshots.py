@@ -84,8 +84,18 @@ class Snapshotter:
                 continue
             metadata = snapshot.metadata
             if metadata is not None and (wanted is None or (metadata.index, metadata.term) in wanted):
+                self._make_durable(path)
                 return snapshot
         return None
+
+    def _make_durable(self, path: str) -> None:
+        """A process that was killed may have left the file, or its name, unsynced; from now on it counts."""
+        file = self._disk.open(path, readonly=True)
+        try:
+            file.sync()
+        finally:
+            file.close()
+        self._disk.sync_dir(self._directory)
 
     def remove_leftovers(self) -> None:
         """At start: files of saves, receptions and defragmentations that a crash broke off."""

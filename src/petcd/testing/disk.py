@@ -130,8 +130,11 @@ class SimLane:
             self._later(self._disk.drive.faults.lane_seconds(), self._run)
 
     def try_now(self, job: Callable[[], object]) -> bool:
-        """Never: a job takes its virtual time."""
-        return False
+        """Now and then, as ``DiskFaults.lane_at_once`` says; else a job takes its virtual time."""
+        if self._busy or self._jobs or not self._disk.drive.faults.lane_at_once():
+            return False
+        job()
+        return True
 
     def close(self) -> None:
         """The jobs that wait run now: the caller blocks until the lane is empty."""

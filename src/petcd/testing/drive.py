@@ -212,6 +212,8 @@ class DiskFaults:
     """ENOSPC beyond this many bytes in files; 0 is no limit."""
     sync_seconds: Callable[[], float] = float
     """How long a sync takes; what runs in a lane is answered that much later."""
+    lane_at_once: Callable[[], bool] = bool
+    """Whether an idle lane lets the member run a short job itself (``Lane.try_now``); never, unless set."""
     lane_seconds: Callable[[], float] = float
     """How long a lane waits before it takes up a job."""
 

@@ -259,6 +259,13 @@ class Wal:
         if former_bytes > reader.offset:
             tail.truncate(reader.offset)
             tail.allocate(former_bytes)
+        if not self._unsafe_no_fsync:
+            # What a killed process wrote may be read here and still be lost with the power. From now on it
+            # counts as persisted, so it is made so, and so are the names of the segments.
+            for file in files[-2:]:
+                file.sync()
+            disk.sync_dir(directory)
+            disk.sync_dir(_parent(directory))
         self._metadata = contents.metadata
         self._crc = reader.crc
         self._offset = reader.offset
