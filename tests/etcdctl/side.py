@@ -18,7 +18,8 @@ _RUNNER = Path(__file__).with_name("runner.py")
 _MASKS = (
     # Ids: of clusters, members and leases, decimal and hexadecimal.
     (re.compile(rb"\b\d{17,20}\b"), b"<id>"),
-    (re.compile(rb"\b[0-9a-f]{13,16}\b"), b"<hex>"),
+    # A hexadecimal one may be short of a digit or two, and is then padded with blanks.
+    (re.compile(rb"(?:(?<= ) {1,3})?\b[0-9a-f]{13,16}\b"), b"<hex>"),
     (re.compile(rb"127\.0\.0\.1:\d+"), b"<endpoint>"),
     (re.compile(rb"(?<![\w.])\d+(\.\d+)?(\xc2\xb5s|ns|ms|s)(?![\w%])"), b"<time>"),
     (re.compile(rb'("(?:raft_term|raftTerm|raftIndex|raftAppliedIndex)":)\d+'), rb"\1<n>"),
