@@ -17,14 +17,13 @@ from petcd import ETCD_VERSION
 from petcd.api import metrics
 from petcd.errors import EtcdError
 from petcd.net.grpc import GrpcStats
-from petcd.net.http import Headers, HttpExchange, HttpRouter
+from petcd.net.http import TEXT, Headers, HttpExchange, HttpRouter
 from petcd.pb.etcdserverpb import RangeRequest
 from petcd.server import alarms as alarm
 from petcd.server.member import Member
 
-_JSON: Final = (b"content-type", b"application/json")
-_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
-_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+JSON: Final = (b"content-type", b"application/json")
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 
 Check = Callable[["Checks", Callable[[str], object]], None]
 """Looks at one thing and calls back with what is wrong, empty when nothing is."""
@@ -117,15 +116,7 @@ class StatusPages:
     # -- pages -----------------------------------------------------------------------------------------
 
     def version(self, exchange: HttpExchange) -> None:
-        if not _is_get(exchange):
-            return
-        member = self._member
-        shape = {
-            "etcdserver": ETCD_VERSION,
-            "etcdcluster": member.membership.version or "not_decided",
-            "storage": member.storage_version or "unknown",
-        }
-        exchange.respond(200, [_JSON], json.dumps(shape, separators=(",", ":")).encode())
+        version_page(self._member, exchange)
 
     def metrics(self, exchange: HttpExchange) -> None:
         page = metrics.render(self._member, self._stats, self._start_time_seconds, self)
@@ -179,10 +170,10 @@ class StatusPages:
         else:
             self.health_success += 1
         text = json.dumps(body, separators=(",", ":")).encode()
-        headers: Headers = [_TEXT]
+        headers: Headers = [TEXT]
         if problem:
             text += b"\n"
-            headers = [_TEXT, _NOSNIFF]
+            headers = [TEXT, NOSNIFF]
         exchange.respond(503 if problem else 200, headers, text)
 
     def _probe(self, exchange: HttpExchange, path: str, checks: dict[str, Check]) -> None:
@@ -197,13 +188,13 @@ class StatusPages:
         def finish() -> None:
             failed = any(results.values())
             if not failed and "verbose" not in query:
-                exchange.respond(200, [_TEXT, _NOSNIFF], b"ok\n")
+                exchange.respond(200, [TEXT, NOSNIFF], b"ok\n")
                 return
             lines = [
                 f"[-]{name} failed: {results[name]}" if results[name] else f"[+]{name} ok" for name in wanted
             ]
             lines.append("" if failed else "ok")
-            exchange.respond(503 if failed else 200, [_TEXT, _NOSNIFF], ("\n".join(lines) + "\n").encode())
+            exchange.respond(503 if failed else 200, [TEXT, NOSNIFF], ("\n".join(lines) + "\n").encode())
 
         if not wanted:
             finish()
@@ -221,11 +212,23 @@ class StatusPages:
             checks[name](self._checks, answered)
 
 
+def version_page(member: Member, exchange: HttpExchange) -> None:
+    """The same on client and on peer URLs."""
+    if not _is_get(exchange):
+        return
+    shape = {
+        "etcdserver": ETCD_VERSION,
+        "etcdcluster": member.membership.version or "not_decided",
+        "storage": member.storage_version or "unknown",
+    }
+    exchange.respond(200, [JSON], json.dumps(shape, separators=(",", ":")).encode())
+
+
 def _is_get(exchange: HttpExchange) -> bool:
     """Answer anything but GET as Go does."""
     if exchange.request.method == "GET":
         return True
-    exchange.respond(405, [_TEXT, _NOSNIFF, (b"allow", b"GET")], b"Method Not Allowed\n")
+    exchange.respond(405, [TEXT, NOSNIFF, (b"allow", b"GET")], b"Method Not Allowed\n")
     return False
 
 
@@ -243,7 +246,7 @@ def front_door(cors: tuple[str, ...], hosts: tuple[str, ...]) -> Callable[[HttpE
         if not any_host and not request.secure and _host_name(request.header(b"host")) not in hosts:
             exchange.respond(
                 421,
-                [_TEXT, _NOSNIFF],
+                [TEXT, NOSNIFF],
                 b"etcd does not recognize the Host header of this request; use TLS, or add it to "
                 b"--host-whitelist (CVE-2018-5702)\n",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from petcd import errors
@@ -10,24 +11,32 @@ from petcd.errors import EtcdError
 from petcd.net.grpc import Call, Method, Stream
 from petcd.pb import DecodeError
 from petcd.pb.etcdserverpb import (
-    LeaseCheckpoint,
-    LeaseCheckpointRequest,
     LeaseGrantRequest,
     LeaseKeepAliveRequest,
     LeaseLeasesRequest,
     LeaseRevokeRequest,
     LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
 )
 from petcd.pb.wire import varint
 from petcd.server import applier
+from petcd.server.leadcheck import LeadCheck
+from petcd.server.leaseforward import RETRY_SECONDS, LeaseQuestion, ask_renewal, ask_time_to_live
+from petcd.server.leasing import reset_checkpoint
+from petcd.server.member import Member
 from petcd.server.quota import LEASE_COST
+from petcd.server.reconfiguration import wait_applied
 
-_RETRY_SECONDS: Final = 0.05
+_APPLY_WAIT_SECONDS: Final = 1.0
 _INT64_MAX: Final = (1 << 63) - 1
 
 
 class LeaseService(Service):
     """etcdserverpb.Lease."""
+
+    def __init__(self, member: Member, lead_check: LeadCheck | None = None) -> None:
+        super().__init__(member)
+        self.lead_check = lead_check or LeadCheck(member)
 
     def methods(self) -> list[Method]:
         return [
@@ -77,18 +86,50 @@ class LeaseService(Service):
             return
         if self.refused(call):
             return
-        body = self.member.header() + b"\x10" + varint(request.ID) if request.ID else self.member.header()
-        lease = self.member.lessor.get(request.ID)
+        member = self.member
+        if member.lessor.primary and member.applied >= member.node.commit_index:
+            self._answer_time_to_live(call, request)
+        elif member.lessor.primary:
+            late = errors.TimeoutWaitAppliedIndex
+            wait_applied(
+                member,
+                partial(self._answer_time_to_live, call, request),
+                partial(call.fail, late.code, late.text),
+            )
+        else:
+            ask_time_to_live(member, request, partial(self._answer_from_leader, call, request)).ask()
+
+    def _answer_time_to_live(self, call: Call, request: LeaseTimeToLiveRequest) -> None:
+        member = self.member
+        if not member.lessor.primary:  # it was when the call came
+            call.fail(errors.LeaderChanged.code, errors.LeaderChanged.text)
+            return
+        body = member.header() + b"\x10" + varint(request.ID) if request.ID else member.header()
+        lease = member.lessor.get(request.ID)
         if lease is None:
             call.reply(body + b"\x18" + varint(-1))
             return
-        left = lease.remaining_seconds(self.member.clock.monotonic())
+        left = lease.remaining_seconds(member.clock.monotonic())
         if left:
             body += b"\x18" + varint(left)
         body += b"\x20" + varint(lease.ttl)
         if request.keys:
             body += b"".join([b"\x2a" + varint(len(key)) + key for key in sorted(lease.keys)])
         call.reply(body)
+
+    def _answer_from_leader(
+        self,
+        call: Call,
+        request: LeaseTimeToLiveRequest,
+        found: LeaseTimeToLiveResponse | EtcdError | None,
+    ) -> None:
+        if isinstance(found, EtcdError):
+            call.fail(found.code, found.text)
+        else:
+            response = found or LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
+            response.header = None
+            call.reply(self.member.header() + response.encode())
+        self.member.flush_edges()
 
     def leases(self, call: Call, message: bytes) -> None:
         try:
@@ -110,9 +151,12 @@ class LeaseService(Service):
 
 
 class KeepAlive:
-    """One keep-alive stream: an answer per request, in order."""
+    """One keep-alive stream: an answer per request, in order.
 
-    __slots__ = ("_ended", "_half_closed", "_queue", "_service", "_since", "_stream")
+    The leader renews at once. Elsewhere the request in front is with the leader, and those behind it wait.
+    """
+
+    __slots__ = ("_ended", "_half_closed", "_question", "_queue", "_service", "_since", "_stream")
 
     def __init__(self, service: LeaseService, stream: Stream) -> None:
         self._service = service
@@ -121,6 +165,7 @@ class KeepAlive:
         self._since = 0.0
         self._half_closed = False
         self._ended = False
+        self._question: LeaseQuestion | None = None
 
     def on_message(self, message: bytes) -> None:
         try:
@@ -143,6 +188,8 @@ class KeepAlive:
 
     def on_cancel(self) -> None:
         self._ended = True
+        if self._question is not None:
+            self._question.cancel()
 
     def on_writable(self) -> None:
         return
@@ -150,41 +197,65 @@ class KeepAlive:
     def _work(self) -> None:
         """Answer the requests in front, until one has to wait."""
         member = self._service.member
+        lessor = member.lessor
         while self._queue and not self._ended:
             lease_id = self._queue[0]
-            header = member.header()
             now = member.clock.monotonic()
-            if member.lessor.is_expired(lease_id, now):
+            if not lessor.primary and not member.is_leader:
+                self._ask(lease_id)
+                return
+            header = member.header()
+            if not lessor.primary or not self._service.lead_check.is_sure(now):
+                self._wait(now, errors.NotPrimaryLessor)
+                return
+            if lessor.is_expired(lease_id, now):
                 # Its end has been proposed; the answer is known when that is applied.
-                if now - self._since > member.config.request_timeout_seconds:
-                    self._end(errors.RequestTimeout.code, errors.RequestTimeout.text)
-                    return
-                member.clock.call_later(_RETRY_SECONDS, self._work)
+                self._wait(now, errors.RequestTimeout)
                 return
-            if member.lessor.needs_checkpoint_reset(lease_id):
-                self._reset_checkpoint(lease_id)
+            reset_checkpoint(member, lease_id)
             try:
-                ttl = member.lessor.renew(lease_id, now)
+                ttl = lessor.renew(lease_id, now)
             except errors.LeaseNotFound:
+                if member.applied < member.node.commit_index:  # its grant may be still to be applied
+                    self._wait(now, errors.TimeoutWaitAppliedIndex, _APPLY_WAIT_SECONDS)
+                    return
                 ttl = 0
-            except EtcdError as error:
-                if now - self._since > member.config.request_timeout_seconds:
-                    self._end(error.code, error.text)
-                else:
-                    member.clock.call_later(_RETRY_SECONDS, self._work)
-                return
             del self._queue[0]
             self._since = now
-            answer = header + b"\x10" + varint(lease_id) if lease_id else header
-            self._stream.send(answer + b"\x18" + varint(ttl) if ttl else answer)
+            self._send(header, lease_id, ttl)
         if self._half_closed:
             self._end(0, "")
 
-    def _reset_checkpoint(self, lease_id: int) -> None:
-        checkpoint = LeaseCheckpoint(ID=lease_id, remaining_TTL=0)
-        self._service.member.propose_message(
-            applier.LEASE_CHECKPOINT, LeaseCheckpointRequest(checkpoints=[checkpoint])
-        )
+    def _send(self, header: bytes, lease_id: int, ttl: int) -> None:
+        answer = header + b"\x10" + varint(lease_id) if lease_id else header
+        self._stream.send(answer + b"\x18" + varint(ttl) if ttl else answer)
+
+    def _wait(self, now: float, late: type[EtcdError], seconds_max: float = 0.0) -> None:
+        """Try again soon; end with ``late`` when the request in front has waited too long."""
+        member = self._service.member
+        if now - self._since > (seconds_max or member.config.request_timeout_seconds):
+            self._end(late.code, late.text)
+        else:
+            member.clock.call_later(RETRY_SECONDS, self._work)
+
+    def _ask(self, lease_id: int) -> None:
+        """Have the leader renew it. The header tells this member's state before that."""
+        member = self._service.member
+        header = member.header()
+
+        def answered(outcome: int | EtcdError) -> None:
+            self._question = None
+            if isinstance(outcome, EtcdError):
+                self._end(outcome.code, outcome.text)
+            else:
+                del self._queue[0]
+                self._since = member.clock.monotonic()
+                self._send(header, lease_id, outcome)
+                self._work()
+            member.flush_edges()
+
+        self._question = ask_renewal(member, lease_id, answered)
+        self._question.ask()
 
     def _end(self, code: int, text: str) -> None:
         if not self._ended:

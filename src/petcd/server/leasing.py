@@ -12,6 +12,7 @@ from petcd import errors
 from petcd.pb.etcdserverpb import LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest
 from petcd.seams import Timer
 from petcd.server.applier import LEASE_CHECKPOINT, LEASE_REVOKE
+from petcd.server.leadcheck import LeadCheck
 from petcd.server.member import Member
 
 _ROUND_SECONDS: Final = 0.5
@@ -36,11 +37,19 @@ class _Revocation:
         self._owner.revoked(self._lease_id, again=text != errors.LeaseNotFound.text)
 
 
+def reset_checkpoint(member: Member, lease_id: int) -> None:
+    """A lease that is renewed must first forget its checkpoint, in the log."""
+    if member.lessor.needs_checkpoint_reset(lease_id):
+        checkpoint = LeaseCheckpoint(ID=lease_id, remaining_TTL=0)
+        member.propose_message(LEASE_CHECKPOINT, LeaseCheckpointRequest(checkpoints=[checkpoint]))
+
+
 class LeaseRounds:
     """Runs beside a member, on its thread."""
 
-    def __init__(self, member: Member, *, checkpoints: bool) -> None:
+    def __init__(self, member: Member, *, checkpoints: bool, lead_check: LeadCheck | None = None) -> None:
         self._member = member
+        self._lead_check = lead_check or LeadCheck(member)
         self._checkpoints = checkpoints
         self._due: deque[int] = deque()
         self._in_flight = 0
@@ -71,7 +80,7 @@ class LeaseRounds:
         if member.stopped or member.stopping:
             return
         now = member.clock.monotonic()
-        if member.lessor.primary:
+        if self._may_end_leases(now):
             if not self._due:
                 self._due.extend(member.lessor.take_expired(now))
             self._propose()
@@ -79,13 +88,22 @@ class LeaseRounds:
                 self._next_checkpoint = now + _CHECKPOINT_ROUND_SECONDS
                 self._checkpoint(now)
         else:
+            for lease_id in self._due:
+                member.lessor.retry(lease_id)
             self._due.clear()
         self._timers = [member.clock.call_later(_ROUND_SECONDS, self._round)]
+
+    def _may_end_leases(self, now: float) -> bool:
+        """Not so for a leader of the past: what it proposes would reach the present one, where clients may
+        have renewed the lease."""
+        return self._member.lessor.primary and self._lead_check.is_sure(now)
 
     def _propose(self) -> None:
         """Propose what may be in flight. A refusal at once comes back through ``revoked``."""
         member = self._member
         if self._proposing or member.stopping or member.stopped:
+            return
+        if not self._may_end_leases(member.clock.monotonic()):
             return
         self._proposing = True
         while self._due and self._in_flight < _REVOKES_IN_FLIGHT_MAX:
