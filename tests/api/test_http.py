@@ -94,14 +94,14 @@ async def test_a_read_index_that_never_comes(lab: Lab) -> None:
         def read_index(self, _context: bytes) -> bool:
             return True
 
-    lab.member.node = Unheard()  # type: ignore[assignment]
+    lab.member.reads._node = Unheard()  # type: ignore[assignment]
     assert (await lab.http("GET", "/readyz?exclude=linearizable_read"))[0] == 200
     began = lab.sim.now
     status, _, body = await lab.http("GET", "/health")
     assert (status, 7 <= lab.sim.now - began <= 7.5) == (503, True)
     assert b"RANGE ERROR:etcdserver: request timed out" in body
-    assert lab.member.failed_read_indexes == 1
-    assert lab.member.slow_read_indexes > 5
+    assert lab.member.reads.failed_rounds == 1
+    assert lab.member.reads.slow_rounds > 5
 
 
 @simulated()

@@ -81,7 +81,7 @@ async def test_defragment(lab: Lab) -> None:
     raw = await lab.connection.unary(b"/etcdserverpb.Maintenance/Defragment", b"")
     assert raw == b"", "no header at all"
     assert lab.member.backend.size() < before
-    assert not lab.member.defragmenting
+    assert not lab.member.jobs.defragmenting
     assert lab.messages("finished defragmenting directory")[0]["current-db-size-bytes"] < before
     await lab.put(b"a", b"1")
     await lab.crash()
@@ -96,7 +96,7 @@ async def test_a_defragmentation_that_fails(lab: Lab) -> None:
     lab.member.world.failpoints.arm("defragBeforeCopy", fail)
     code, text = await lab.refused(pb.DefragmentRequest())
     assert (code, "No space left" in text) == (2, True)
-    assert not lab.member.defragmenting
+    assert not lab.member.jobs.defragmenting
     await lab.put(b"a", b"1")
     assert len(lab.messages("failed to defragment")) == 1
 

@@ -50,7 +50,7 @@ async def test_a_start_reaches_a_settled_member(lab: Lab) -> None:
     assert member.is_leader
     assert member.lessor.primary
     assert member.applied == member.node.last_index == member.node.commit_index
-    assert member.leader_changes == 1
+    assert member.leader.changes == 1
     assert not member.proposals.by_id
     for text in (
         "starting local member",
@@ -298,6 +298,6 @@ async def test_a_slow_start_of_time(lab: Lab) -> None:
     """Real time does not matter here: a day of ticks leaves nothing behind."""
     began = time.process_time()
     await asyncio.sleep(60)
-    assert lab.member._tick_count >= 590
+    assert lab.member.tick_count >= 590
     assert len(lab.member._timers) == 2
     assert time.process_time() - began < 20

@@ -22,9 +22,9 @@ def test_late_ones_are_told_in_order() -> None:
     waiters = [Waiter() for _ in range(3)]
     for number, waiter in enumerate(waiters):
         proposals.by_id[number] = Proposal(4, None, waiter, number, begun_tick=number * 10)
-    proposals.expire(70)
+    proposals.expire(70, lambda _: errors.RequestTimeout())
     assert [waiter.heard for waiter in waiters] == [[], [], []]
-    proposals.expire(81)
+    proposals.expire(81, lambda _: errors.RequestTimeout())
     timeout = (errors.RequestTimeout.code, errors.RequestTimeout.text)
     assert [waiter.heard for waiter in waiters] == [[timeout], [timeout], []]
     assert (list(proposals.by_id), proposals.failed) == ([2], 2)

@@ -86,7 +86,7 @@ class KV(Service):
         except EtcdError as error:
             call.fail(error.code, error.text)
             return
-        member.read_bytes += len(body)
+        member.reads.bytes += len(body)
         call.reply(member.header() + body)
 
     # -- writes ----------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def _server(page: Exposition, member: Member) -> None:
         "Whether or not this member is a learner.",
     )
     page.counter(
-        "etcd_server_leader_changes_seen_total", member.leader_changes, "The number of leader changes seen."
+        "etcd_server_leader_changes_seen_total", member.leader.changes, "The number of leader changes seen."
     )
     page.gauge("etcd_server_proposals_committed_total", member.node.commit_index, "The committed index.")
     page.gauge("etcd_server_proposals_applied_total", member.applied, "The applied index.")
@@ -135,11 +135,11 @@ def _server(page: Exposition, member: Member) -> None:
     page.counter("etcd_server_slow_apply_total", member.slow_applies, "The number of slow apply requests.")
     page.counter(
         "etcd_server_slow_read_indexes_total",
-        member.slow_read_indexes,
+        member.reads.slow_rounds,
         "Read index rounds without an answer in time.",
     )
     page.counter(
-        "etcd_server_read_indexes_failed_total", member.failed_read_indexes, "The failed read indexes seen."
+        "etcd_server_read_indexes_failed_total", member.reads.failed_rounds, "The failed read indexes seen."
     )
     page.labelled(
         "gauge",
@@ -207,11 +207,11 @@ def _disk(page: Exposition, member: Member) -> None:
     page.gauge("etcd_disk_wal_write_bytes_total", member.log.bytes_written, "Bytes written to the WAL.")
     page.histogram(
         "etcd_disk_backend_defrag_duration_seconds",
-        member.defrag_seconds,
+        member.jobs.defrag_seconds,
         "The latency distribution of backend defragmentation.",
     )
     page.gauge(
-        "etcd_disk_defrag_inflight", member.defragmenting, "Whether or not defrag is active on the member."
+        "etcd_disk_defrag_inflight", member.jobs.defragmenting, "Whether or not defrag is active on the member."
     )
 
 
@@ -223,12 +223,12 @@ def _mvcc(page: Exposition, member: Member) -> None:
     )
     page.histogram(
         "etcd_mvcc_hash_duration_seconds",
-        member.hash_seconds,
+        member.jobs.hash_seconds,
         "The latency distribution of storage hash operation.",
     )
     page.histogram(
         "etcd_mvcc_hash_rev_duration_seconds",
-        member.hash_kv_seconds,
+        member.jobs.hash_kv_seconds,
         "The latency distribution of storage hash by revision operation.",
     )
     page.counter("etcd_mvcc_range_total", member.range_count, "Ranges seen by this member.")
@@ -241,7 +241,7 @@ def _mvcc(page: Exposition, member: Member) -> None:
         "etcd_debugging_mvcc_compact_revision", store.compact_rev, "The revision of the last compaction."
     )
     page.counter(
-        "etcd_debugging_mvcc_db_compaction_keys_total", member.compactor.pruned, "Revisions compacted away."
+        "etcd_debugging_mvcc_db_compaction_keys_total", member.compaction.compactor.pruned, "Revisions compacted away."
     )
     page.gauge("etcd_debugging_mvcc_watch_stream_total", hub.stream_count, "Watch streams.")
     page.gauge("etcd_debugging_mvcc_watcher_total", hub.watcher_count, "Watchers.")

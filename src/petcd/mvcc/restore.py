@@ -11,15 +11,29 @@ it raises the revision and names no key.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from petcd.mvcc import keyvalue
 from petcd.mvcc.index import Index, KeyIndex
 from petcd.mvcc.revision import PLAIN_BYTES, TOMBSTONE_BYTES, main_of
-from petcd.storage.schema import FINISHED_COMPACT_REV, KEY, META, SCHEDULED_COMPACT_REV, decode_compact_rev
+from petcd.storage.schema import (
+    FINISHED_COMPACT_REV,
+    KEY,
+    META,
+    SCHEDULED_COMPACT_REV,
+    Bucket,
+    decode_compact_rev,
+)
 
-if TYPE_CHECKING:
-    from petcd.storage.backend import Backend
+
+class Rows(Protocol):
+    """Where the records lie: a backend, or a received database. The key bucket is read once, in order."""
+
+    def get(self, bucket: Bucket, key: bytes, /) -> bytes | None: ...
+
+    def range(
+        self, bucket: Bucket, start: bytes, end: bytes | None, limit: int = 0, /
+    ) -> list[tuple[bytes, bytes]]: ...
 
 
 @dataclass(slots=True)
@@ -40,7 +54,7 @@ class Restorer:
 
     __slots__ = ("_backend", "_keys", "_leases", "_next", "done", "records", "rev")
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Rows) -> None:
         self._backend = backend
         self._keys: dict[bytes, KeyIndex] = {}
         self._leases: dict[bytes, int] = {}
@@ -180,7 +194,7 @@ class Restorer:
         )
 
 
-def restore(backend: Backend) -> Restored:
+def restore(backend: Rows) -> Restored:
     """The whole restore in one go."""
     restorer = Restorer(backend)
     while not restorer.step():
@@ -188,6 +202,6 @@ def restore(backend: Backend) -> Restored:
     return restorer.result()
 
 
-def _mark(backend: Backend, name: bytes) -> int:
+def _mark(backend: Rows, name: bytes) -> int:
     value = backend.get(META, name)
     return -1 if value is None else decode_compact_rev(value)

@@ -1,4 +1,4 @@
-"""From a data directory to the parts of a member: founding one, or starting one again.
+"""From a data directory to the parts of a member: founding one, joining with one, or starting one again.
 
 The order on a restart, and what each step may find after a crash (contract disk section 11):
 
@@ -6,8 +6,10 @@ The order on a restart, and what each step may find after a crash (contract disk
 2. open the backend: its consistent index says which entries have their effects in it;
 3. the snapshot records of the WAL say which .snap file counts; load the newest that does;
 4. open the WAL behind it, repairing a torn end once;
-5. hand both to raft: what was committed is applied again, and entries up to the consistent index have no
-   effect on the backend the second time.
+5. hand both to raft, with the consistent index as what is applied: it hands out what comes after.
+
+The snapshot may be one that a leader sent, and the backend older than it: then the crash came before the
+backend had taken it over, the received database is still there, and the member installs it first.
 
 A founding writes the WAL first: a directory without one is empty whatever else it holds, so a crash in
 between founds the member anew.
@@ -16,14 +18,14 @@ between founds the member anew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from petcd.lease import Lessor
 from petcd.logs import Logger
 from petcd.mvcc import Store, WatchHub
-from petcd.pb import splice
+from petcd.pb import raftpb, splice
 from petcd.pb.etcdserverpb import Metadata
 from petcd.pb.raftpb import ConfChange as ConfChangeRecord
-from petcd.pb.raftpb import ConfState as ConfStateRecord
 from petcd.raft import (
     ADD_NODE,
     ENTRY_CONF_CHANGE,
@@ -31,6 +33,7 @@ from petcd.raft import (
     Entry,
     HardState,
     Node,
+    Snapshot,
     SnapshotMetadata,
 )
 from petcd.raft import Config as RaftConfig
@@ -38,8 +41,9 @@ from petcd.seams import World
 from petcd.server import ids
 from petcd.server.alarms import Alarms
 from petcd.server.config import Config, ConfigError
-from petcd.server.member import Parts
+from petcd.server.forcing import force_alone
 from petcd.server.membership import ClusterMember, Membership
+from petcd.server.parts import Parts
 from petcd.storage import schema
 from petcd.storage.backend import Backend
 from petcd.storage.datadir import DataDir
@@ -52,10 +56,25 @@ BackendFactory = Callable[[DataDir, World, Config, Logger], Backend]
 _FIRST_TERM = 1
 
 
+class Joined(NamedTuple):
+    """What a member that joins a running cluster has learnt from the others."""
+
+    member_id: int
+    cluster_id: int
+
+
 def open_member(
-    world: World, config: Config, logger: Logger, make_backend: BackendFactory, data: DataDir
+    world: World,
+    config: Config,
+    logger: Logger,
+    make_backend: BackendFactory,
+    data: DataDir,
+    joined: Joined | None = None,
 ) -> Parts:
     """Open everything; blocks. The caller holds the lock on ``data``, and gives it back after a failure.
+
+    ``joined`` counts where nothing is there yet: the member then begins without a log, and the leader
+    brings everything.
 
     Raises:
         StorageError: the files cannot be used; nothing was changed that a later start would miss.
@@ -63,7 +82,20 @@ def open_member(
     """
     if data.has_wal():
         return _restart(world, config, logger, make_backend, data)
+    data.refuse_go_data()
+    if joined is not None:
+        return _begin(world, config, logger, make_backend, data, *joined, entries=[])
     return _found(world, config, logger, make_backend, data)
+
+
+def founding_members(config: Config) -> list[ClusterMember]:
+    """The members of the initial cluster of a new one, by id: their ids follow from it alone."""
+    members = []
+    for name, urls in config.initial_cluster.items():
+        peer_urls = tuple(sorted(str(url) for url in urls))
+        member_id = ids.member_id(peer_urls, config.initial_cluster_token)
+        members.append(ClusterMember(member_id, peer_urls, name))
+    return sorted(members, key=lambda member: member.id)
 
 
 def open_backend(data: DataDir, world: World, config: Config, logger: Logger) -> Backend:
@@ -84,26 +116,32 @@ def open_backend(data: DataDir, world: World, config: Config, logger: Logger) ->
 def _found(
     world: World, config: Config, logger: Logger, make_backend: BackendFactory, data: DataDir
 ) -> Parts:
-    """A new member of a new cluster: its ids follow from the initial cluster alone."""
-    data.refuse_go_data()
-    members = []
-    for name, urls in config.initial_cluster.items():
-        peer_urls = tuple(sorted(str(url) for url in urls))
-        member_id = ids.member_id(peer_urls, config.initial_cluster_token)
-        members.append(ClusterMember(member_id, peer_urls, name))
-    members.sort(key=lambda member: member.id)
+    """A new member of a new cluster: everybody begins with the same entries, which add them all."""
+    members = founding_members(config)
     mine = next((member for member in members if member.name == config.name), None)
     if mine is None:
         raise ConfigError(f'couldn\'t find local name "{config.name}" in the initial cluster configuration')
     cluster_id = ids.cluster_id(member.id for member in members)
-
     entries = []
     for index, member in enumerate(members, 1):
         change = ConfChangeRecord(type=ADD_NODE, node_id=member.id, context=member.to_json().encode())
         entries.append(Entry(_FIRST_TERM, index, ENTRY_CONF_CHANGE, change.encode()))
-    hard_state = HardState(term=_FIRST_TERM, vote=0, commit=len(entries))
+    return _begin(world, config, logger, make_backend, data, mine.id, cluster_id, entries)
 
-    metadata = Metadata(NodeID=mine.id, ClusterID=cluster_id).encode()
+
+def _begin(
+    world: World,
+    config: Config,
+    logger: Logger,
+    make_backend: BackendFactory,
+    data: DataDir,
+    member_id: int,
+    cluster_id: int,
+    entries: list[Entry],
+) -> Parts:
+    """A new log of these committed entries, over an empty backend."""
+    hard_state = HardState(term=_FIRST_TERM, vote=0, commit=len(entries)) if entries else HardState()
+    metadata = Metadata(NodeID=member_id, ClusterID=cluster_id).encode()
     # An earlier founding may have got as far as the backend; it goes with the WAL it belonged to.
     if data.has_backend():
         world.disk.remove(data.backend_path)
@@ -113,7 +151,7 @@ def _found(
         data.wal,
         metadata,
         records,
-        encode_hard_state(_FIRST_TERM, 0, len(entries)),
+        encode_hard_state(_FIRST_TERM, 0, len(entries)) if entries else None,
         logger=logger,
         failpoints=world.failpoints,
         now=world.clock.monotonic,
@@ -129,12 +167,12 @@ def _found(
                 data,
                 backend=backend,
                 wal=wal,
-                member_id=mine.id,
+                member_id=member_id,
                 cluster_id=cluster_id,
                 hard_state=hard_state,
-                snapshot=SnapshotMetadata(),
+                snapshot=Snapshot(),
                 entries=entries,
-                consistent_index=0,
+                applied=0,
             )
         except BaseException:
             backend.close()
@@ -162,29 +200,21 @@ def _reopen(world: World, config: Config, logger: Logger, data: DataDir, backend
     snapshotter.remove_leftovers()
     valid = valid_snapshots(world.disk, data.wal, logger)
     newest = snapshotter.load_newest([(s.index, s.term) for s in valid if s.index])
-    snapshot = SnapshotMetadata()
-    if newest is not None and newest.metadata is not None:
-        conf = newest.metadata.conf_state or ConfStateRecord()
-        snapshot = SnapshotMetadata(
-            ConfState(
-                list(conf.voters),
-                list(conf.learners),
-                list(conf.voters_outgoing),
-                list(conf.learners_next),
-                conf.auto_leave,
-            ),
-            newest.metadata.index,
-            newest.metadata.term,
-        )
-    if consistent_index < snapshot.index:
-        raise CorruptError(
-            data.backend_path,
-            f"the backend ends at index {consistent_index}, before the snapshot of index {snapshot.index}",
-        )
+    snapshot = Snapshot() if newest is None else _snapshot_of(newest)
+    start = snapshot.metadata
+    install = None
+    if consistent_index < start.index:
+        path = snapshotter.database_path(start.index)
+        if not world.disk.exists(path):
+            raise CorruptError(
+                data.backend_path,
+                f"the backend ends at index {consistent_index}, before the snapshot of index {start.index}",
+            )
+        install = snapshot
     wal, contents = Wal.open(
         world.disk,
         data.wal,
-        WalSnapshot(snapshot.index, snapshot.term),
+        WalSnapshot(start.index, start.term),
         logger=logger,
         failpoints=world.failpoints,
         now=world.clock.monotonic,
@@ -193,7 +223,11 @@ def _reopen(world: World, config: Config, logger: Logger, data: DataDir, backend
     try:
         metadata = Metadata.decode(contents.metadata)
         entries = [Entry(e.term, e.index, e.type, e.data) for e in contents.entries]
-        last_index = entries[-1].index if entries else snapshot.index
+        if entries and entries[0].term < start.term:
+            # They were in the log before a leader's snapshot replaced it; nothing that belongs behind a
+            # snapshot is of an earlier term.
+            entries = []
+        last_index = entries[-1].index if entries else start.index
         if consistent_index > last_index:
             raise CorruptError(
                 data.wal,
@@ -202,7 +236,12 @@ def _reopen(world: World, config: Config, logger: Logger, data: DataDir, backend
             )
         state: WalState = contents.hard_state
         # The commit index is written lazily; what has effects in the backend was committed.
-        commit = max(state.commit, consistent_index, snapshot.index)
+        commit = max(state.commit, consistent_index, start.index)
+        hard_state = HardState(state.term, state.vote, commit)
+        if config.force_new_cluster:
+            hard_state, entries = force_alone(
+                wal, metadata.NodeID, hard_state, start, entries, logger, config.advertise_peer_urls
+            )
         return _assemble(
             world,
             config,
@@ -212,14 +251,28 @@ def _reopen(world: World, config: Config, logger: Logger, data: DataDir, backend
             wal=wal,
             member_id=metadata.NodeID,
             cluster_id=metadata.ClusterID,
-            hard_state=HardState(state.term, state.vote, commit),
+            hard_state=hard_state,
             snapshot=snapshot,
             entries=entries,
-            consistent_index=consistent_index,
+            applied=consistent_index,
+            install=install,
         )
     except BaseException:
         wal.close()
         raise
+
+
+def _snapshot_of(record: raftpb.Snapshot) -> Snapshot:
+    metadata = record.metadata or raftpb.SnapshotMetadata()
+    conf = metadata.conf_state or raftpb.ConfState()
+    conf_state = ConfState(
+        list(conf.voters),
+        list(conf.learners),
+        list(conf.voters_outgoing),
+        list(conf.learners_next),
+        conf.auto_leave,
+    )
+    return Snapshot(record.data, SnapshotMetadata(conf_state, metadata.index, metadata.term))
 
 
 def _assemble(
@@ -233,9 +286,10 @@ def _assemble(
     member_id: int,
     cluster_id: int,
     hard_state: HardState,
-    snapshot: SnapshotMetadata,
+    snapshot: Snapshot,
     entries: list[Entry],
-    consistent_index: int,
+    applied: int,
+    install: Snapshot | None = None,
 ) -> Parts:
     """Wire the state machines over an open backend and an open WAL."""
     lessor = Lessor(backend, config.min_lease_ttl_seconds)
@@ -247,18 +301,23 @@ def _assemble(
     alarms.restore()
     membership = Membership(cluster_id, backend, config.max_learners)
     membership.restore()
+    conf_state = None
+    if applied > snapshot.metadata.index:
+        conf_state = _applied_conf_state(data, backend, applied)
     node = Node(
         RaftConfig(
             id=member_id,
             random=world.random,
             election_ticks=config.election_ticks,
             pre_vote=config.pre_vote,
-            applied=snapshot.index,
+            applied=max(applied, snapshot.metadata.index),
+            conf_state=conf_state,
         ),
         hard_state,
-        snapshot,
+        snapshot.metadata,
         entries,
     )
+    raw_term = backend.get(schema.META, schema.TERM)
     return Parts(
         member_id=member_id,
         cluster_id=cluster_id,
@@ -271,7 +330,24 @@ def _assemble(
         lessor=lessor,
         alarms=alarms,
         membership=membership,
-        consistent_index=consistent_index,
-        snapshot_index=snapshot.index,
-        restarted=bool(consistent_index or snapshot.index or len(entries) > len(config.initial_cluster)),
+        applied=applied,
+        applied_term=schema.decode_u64(raw_term) if raw_term is not None else 0,
+        snapshot_index=snapshot.metadata.index,
+        restarted=bool(applied or snapshot.metadata.index or len(entries) > len(config.initial_cluster)),
+        install=install,
+    )
+
+
+def _applied_conf_state(data: DataDir, backend: Backend, applied: int) -> ConfState:
+    """The configuration that belongs to what the backend holds. Raises: CorruptError."""
+    raw = backend.get(schema.META, schema.CONF_STATE)
+    if raw is None:
+        raise CorruptError(data.backend_path, f"it holds index {applied}, but no configuration")
+    conf = schema.decode_conf_state(raw)
+    return ConfState(
+        conf.get("voters") or [],
+        conf.get("learners") or [],
+        conf.get("voters_outgoing") or [],
+        conf.get("learners_next") or [],
+        bool(conf.get("auto_leave")),
     )

@@ -15,8 +15,10 @@ from functools import partial
 from typing import Final
 
 from petcd.pb import splice
-from petcd.raft import Entry, HardState, Message, Ready
+from petcd.raft import Entry, HardState, Message, Ready, Snapshot
 from petcd.seams import Failpoints, Lane
+from petcd.server.snapshotting import save_snapshot, snapshot_message, snapshot_record
+from petcd.storage.snapshots import Snapshotter
 from petcd.storage.wal import Wal, WalWrite, encode_hard_state
 
 _SMALL_BATCH: Final = 2
@@ -39,6 +41,9 @@ class LogWriter:
         "_persisted",
         "_send",
         "_sequence",
+        "_snapshot",
+        "_snapshot_saved",
+        "_snapshotter",
         "_wal",
         "_writing",
         "bytes_written",
@@ -49,13 +54,19 @@ class LogWriter:
         wal: Wal,
         lane: Lane,
         failpoints: Failpoints,
+        snapshotter: Snapshotter,
         *,
         persisted: Callable[[int], object],
         send: Callable[[list[Message]], object],
+        snapshot_saved: Callable[[Snapshot], object],
         failed: Callable[[BaseException], object],
     ) -> None:
-        """``persisted(sequence)`` is told which Readys are durable; ``failed`` ends the member."""
+        """``persisted(sequence)`` is told which Readys are durable, ``snapshot_saved`` of each received
+        snapshot that is; ``failed`` ends the member."""
         self._wal = wal
+        self._snapshotter = snapshotter
+        self._snapshot_saved = snapshot_saved
+        self._snapshot: Snapshot | None = None
         self._lane = lane
         self._failpoints = failpoints
         self._persisted = persisted
@@ -72,6 +83,10 @@ class LogWriter:
 
     def add(self, ready: Ready) -> None:
         """Take what a Ready wants durable."""
+        if ready.snapshot is not None:
+            # It replaces the log: entries that have gathered for it until now are of no use to anybody.
+            self._snapshot = ready.snapshot
+            self._entries = []
         if ready.entries:
             self._entries += ready.entries
         if ready.hard_state is not None:
@@ -95,7 +110,7 @@ class LogWriter:
         """
         if self._writing is not None or not self._must_sync:
             return 0
-        small = len(self._entries) <= _SMALL_BATCH and not self._messages
+        small = len(self._entries) <= _SMALL_BATCH and self._snapshot is None
         self._writing = batch = self._take_batch()
         if not (small and self._lane.try_now(batch.save)):
             self._lane.submit(batch.save, self._saved, self._failed)
@@ -106,10 +121,16 @@ class LogWriter:
         entries, self._entries = self._entries, []
         hard_state, self._hard_state = self._hard_state, None
         messages, self._messages = self._messages, []
+        snapshot, self._snapshot = self._snapshot, None
         self._must_sync = False
-        write = self._wal.encode(splice.normal_entries(entries), _hard_state_bytes(hard_state), True)
+        record = None if snapshot is None else snapshot_record(snapshot)
+        write = self._wal.encode(splice.normal_entries(entries), _hard_state_bytes(hard_state), True, record)
         self.bytes_written += len(write.data)
-        return _Batch(self._wal, write, self._failpoints, self._sequence, messages)
+        batch = _Batch(self._wal, write, self._failpoints, self._sequence, messages)
+        if snapshot is not None:
+            batch.snapshot = snapshot
+            batch.snapshotter = self._snapshotter
+        return batch
 
     def flush_commit(self, done: Callable[[], object]) -> None:
         """Write a waiting commit index without a sync; at the end of a member's life, when ``idle``.
@@ -152,13 +173,28 @@ class LogWriter:
             self._lane.submit(self._wal.prepare, _nothing, self._failed)
         if batch.messages:
             self._send(batch.messages)
+        if batch.snapshot is not None:
+            self._snapshot_saved(batch.snapshot)
         return batch.sequence
+
+    def release(self, index: int) -> None:
+        """Give up the segments that only hold entries up to ``index``."""
+        self._lane.submit(partial(self._wal.release, index), _nothing, self._failed)
 
 
 class _Batch:
     """What the lane does with one batch."""
 
-    __slots__ = ("_failpoints", "_wal", "_write", "cut", "messages", "sequence")
+    __slots__ = (
+        "_failpoints",
+        "_wal",
+        "_write",
+        "cut",
+        "messages",
+        "sequence",
+        "snapshot",
+        "snapshotter",
+    )
 
     def __init__(
         self, wal: Wal, write: WalWrite, failpoints: Failpoints, sequence: int, messages: list[Message]
@@ -169,8 +205,13 @@ class _Batch:
         self.cut = write.cut is not None
         self.sequence = sequence
         self.messages = messages
+        self.snapshot: Snapshot | None = None
+        """Received from the leader: its .snap file is written before the record that names it."""
+        self.snapshotter: Snapshotter | None = None
 
     def save(self) -> None:
+        if self.snapshot is not None and self.snapshotter is not None:
+            save_snapshot(self.snapshotter, snapshot_message(self.snapshot), self._failpoints)
         if self._failpoints.armed:
             self._failpoints.hit("raftBeforeSave")
         self._wal.write(self._write)

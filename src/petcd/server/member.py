@@ -23,54 +23,54 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from petcd import errors
-from petcd.counters import Histogram
-from petcd.errors import Code, EtcdError
-from petcd.lease import Lessor
+from petcd.errors import EtcdError
 from petcd.logs import Logger
-from petcd.mvcc import Compactor, HashRun, KVHash, Store, WatchHub, cached_hash, hash_all, start_hash_kv
 from petcd.pb import splice
 from petcd.pb.etcdserverpb import AlarmRequest
 from petcd.raft import (
-    ADD_NODE,
+    ENTRY_CONF_CHANGE,
     ENTRY_NORMAL,
-    LEADER,
+    MSG_SNAP,
     ConfChange,
     Entry,
     Message,
-    Node,
+    MessageError,
     ProposalDropped,
     Ready,
     Role,
-    SoftState,
+    Snapshot,
     decode_conf_change,
+    encode_conf_change,
 )
-from petcd.seams import Timer, World
+from petcd.seams import Lane, Timer, World
 from petcd.server import alarms as alarm
-from petcd.server.alarms import Alarms
 from petcd.server.applier import ALARM, Applier, decode_request
 from petcd.server.config import Config
 from petcd.server.describe import describe_batch, go_duration
 from petcd.server.ids import RequestIds, hex_id
+from petcd.server.installing import Installer
+from petcd.server.leader import LeaderView
 from petcd.server.logwriter import LogWriter
-from petcd.server.membership import ClusterMember, Membership
+from petcd.server.membership import REMOVED, UPDATED, MembershipError
+from petcd.server.parts import Parts
+from petcd.server.peering import Peers, Solo
 from petcd.server.proposals import NOBODY, Proposal, Proposals, Waiter
 from petcd.server.quota import Quota
+from petcd.server.reads import Read, Reads
+from petcd.server.sending import SnapshotSender
+from petcd.server.slices import Compaction, HubSlices, LongJobs
 from petcd.server.snapshotting import take_snapshot
 from petcd.storage import schema
-from petcd.storage.backend import Backend
-from petcd.storage.snapshots import Snapshotter
-from petcd.storage.wal import Wal
 
 APPLY_GAP_MAX: Final = 5000
 """Committed entries that may wait for apply before new requests are refused."""
 _FLUSH_BYTES: Final = 16 * 1024 * 1024
 """Applied requests that may lie in the backend's buffer before it is flushed ahead of time."""
-_READ_BYTES_PER_RUN: Final = 2 * 1024 * 1024
-"""Answers made at a stretch; the reads after that wait for the next callback."""
+_UNLED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Proposals that may wait for a leader before new ones are refused."""
 _QUOTA_MARGIN_BYTES: Final = 16 * 1024 * 1024
-
-Read = tuple[Callable[[Any, Any], object], Any, Any]
-"""A waiting read: function, waiter, request. Called as ``function(waiter, request)``."""
+_REMOVED_SECONDS: Final = 1.0
+"""A member that was removed stays so long: the others learn from it that its removal is committed."""
 
 
 def _nothing() -> None:
@@ -96,41 +96,8 @@ class MemberStopped(Exception):
     """The member ended itself: its disk failed, or an invariant broke."""
 
 
-class Parts:
-    """What ``bootstrap`` opened and ``Member`` drives."""
-
-    def __init__(
-        self,
-        *,
-        member_id: int,
-        cluster_id: int,
-        node: Node,
-        wal: Wal,
-        snapshotter: Snapshotter,
-        backend: Backend,
-        store: Store,
-        hub: WatchHub,
-        lessor: Lessor,
-        alarms: Alarms,
-        membership: Membership,
-        consistent_index: int,
-        snapshot_index: int,
-        restarted: bool,
-    ) -> None:
-        self.member_id = member_id
-        self.cluster_id = cluster_id
-        self.node = node
-        self.wal = wal
-        self.snapshotter = snapshotter
-        self.backend = backend
-        self.store = store
-        self.hub = hub
-        self.lessor = lessor
-        self.alarms = alarms
-        self.membership = membership
-        self.consistent_index = consistent_index
-        self.snapshot_index = snapshot_index
-        self.restarted = restarted
+class MemberRemoved(MemberStopped):
+    """The member was removed from its cluster, for good. Not a failure."""
 
 
 class Member:
@@ -149,7 +116,9 @@ class Member:
         *,
         flush_edges: Callable[[], object],
         failed: Callable[[BaseException], object],
+        peers: Peers | None = None,
     ) -> None:
+        """``peers`` may be set later, before ``start``: the transport wants to know its receiver."""
         self.id = parts.member_id
         self.cluster_id = parts.cluster_id
         self.config = config
@@ -172,45 +141,49 @@ class Member:
         self.stopping = False
         self.stopped = False
 
+        self.peers: Peers = Solo() if peers is None else peers
         self.ids = RequestIds(self.id, world.clock.wall_ns())
         self.proposals = Proposals(config.request_timeout_ticks)
         self._proposed: list[Entry] = []
-        self._reads: list[Read] = []
-        self._round: list[Read] = []
-        self._round_context = b""
-        self._round_tick = 0
-        self._waiting_reads: list[tuple[int, list[Read]]] = []
+        self._unled_bytes = 0
+        self._inbox: list[Message] = []
+        self._snapshots_received: list[tuple[Message, Callable[[str], object]]] = []
+        self._peer_errors: set[str] = set()
 
-        self.applied = self.node.applied_index
-        self._applied_term = 0
-        self._consistent_index = parts.consistent_index
-        """Entries up to here have their effects in the backend already; they come again after a restart."""
+        self.applied = parts.applied
+        self.applied_term = parts.applied_term
         self.snapshot_index = parts.snapshot_index
         self._snapshotting = False
+        self.installing = False
+        """A received snapshot is on its way into the backend; entries behind it wait in ``_deferred``."""
+        self._install_at_start = parts.install
+        self._deferred: list[Entry] = []
         self._flushing = False
         self._unflushed_bytes = 0
-        self._tick_count = 0
+        self.tick_count = 0
+        self.tick_seconds = config.heartbeat_ms / 1000
         self._turn_due = False
         self._is_behind = False
         """Too many committed entries wait for apply, as of the last turn."""
         self._request_bytes_max = config.max_request_bytes
         self._timers: list[Timer] = []
         self.lead = 0
-        self.leader_changes = 0
-        self.role = Role.FOLLOWER
-        self._when_led: list[Callable[[], object]] = []
-        self.slow_applies = self.slow_read_indexes = self.failed_read_indexes = 0
-        self.defragmenting = False
-        self.defrag_seconds = Histogram([0.1 * 2**i for i in range(13)])
-        self.hash_seconds = Histogram([0.01 * 2**i for i in range(15)])
-        self.hash_kv_seconds = Histogram([0.01 * 2**i for i in range(15)])
+        self.leader = LeaderView(self)
+        self.reads = Reads(
+            self.node,
+            self.ids,
+            self.clock,
+            logger,
+            timeout_ticks=config.request_timeout_ticks,
+            slow_seconds=config.warning_apply_seconds,
+            on_slow=self._warn_of_slow_reads,
+        )
+        self.slow_applies = 0
         self.range_count = 0
-        self.read_bytes = 0
-        """Bytes of answers made in the present run of reads; see ``_answer``."""
 
         self._header = splice.Header(self.cluster_id, self.id)
         self.hub.header = self._watch_header
-        self.hub.wake = self._wake_hub
+        self.hub.wake = HubSlices(self).wake
         self.applier = Applier(
             store=self.store,
             hub=self.hub,
@@ -222,22 +195,26 @@ class Member:
             now=world.clock.monotonic,
             raise_nospace=self.raise_nospace,
         )
-        self.compactor = Compactor(
-            self.store, batch_limit=config.compaction_batch_limit, failpoints=world.failpoints
-        )
-        self._compaction_waiters: list[tuple[int, Callable[[], object]]] = []
+        self.compaction = Compaction(self)
+        self.when_compacted = self.compaction.when_compacted
+        self.jobs = LongJobs(self)
+        self.hash_kv, self.hash = self.jobs.hash_kv, self.jobs.hash
+        self.defragment = self.jobs.defragment
+        self.installer = Installer(self)
+        self.sender = SnapshotSender(self)
         self._nospace_waiters: list[Callable[[], object]] = []
-        self._compacting = False
-        self._hub_due = False
         self._wal_lane = world.disk.lane("wal")
         self._files_lane = world.disk.lane("files")
         """For files whose syncs must not hold up the WAL's."""
+        self._snapshot_lane: Lane | None = None
         self.log = LogWriter(
             parts.wal,
             self._wal_lane,
             world.failpoints,
+            parts.snapshotter,
             persisted=self._on_persisted,
             send=self._send,
+            snapshot_saved=self.installer.begin,
             failed=self.fail,
         )
 
@@ -245,11 +222,15 @@ class Member:
 
     def start(self) -> None:
         """Begin to tick; a member that is alone in its cluster need not wait for an election timeout."""
-        self._tick_seconds = self.config.heartbeat_ms / 1000
         self._timers = [
-            self.clock.call_later(self._tick_seconds, self._tick),
+            self.clock.call_later(self.tick_seconds, self._tick),
             self.clock.call_later(self.config.backend_batch_interval_seconds, self._flush_on_timer),
         ]
+        self._add_peers()
+        if self._install_at_start is not None:
+            self.installing = True
+            self.installer.begin(self._install_at_start)
+            self._install_at_start = None
         self.turn()  # what was committed before is applied first: the configuration is in it
         if self.node.conf_state.voters == [self.id]:
             self.logger.info(
@@ -257,8 +238,13 @@ class Member:
                 **{"local-member-id": hex_id(self.id), "advance-ticks": self.config.election_ticks - 1},
             )
             self.node.campaign()
-        self._resume_compaction()
+        self.compaction.resume()
         self.turn()
+
+    def _add_peers(self) -> None:
+        for one in self.membership.in_order():
+            if one.id != self.id:
+                self.peers.add(one.id, one.peer_urls)
 
     def fail(self, reason: BaseException) -> None:
         """Stop at once, loudly, before anything can be acknowledged that is not so."""
@@ -275,6 +261,7 @@ class Member:
             return
         self.stopping = True
         self._fail_waiting(errors.Stopped())
+        self.peers.flush()
         self._when_idle(lambda: self._stop_backend(done))
 
     def _stop_backend(self, done: Callable[[], object]) -> None:
@@ -310,6 +297,9 @@ class Member:
     def close(self) -> None:
         """Give back lanes, files and locks; after ``stop`` or ``fail``."""
         self._end()
+        self.peers.close()
+        if self._snapshot_lane is not None:
+            self._snapshot_lane.close()
         self._files_lane.close()
         self._wal_lane.close()
         self.wal.close()
@@ -317,12 +307,8 @@ class Member:
 
     def _fail_waiting(self, error: EtcdError) -> None:
         self.proposals.fail_all(error)
-        reads = self._reads + self._round
-        for _, waiting in self._waiting_reads:
-            reads += waiting
-        self._reads, self._round, self._waiting_reads = [], [], []
-        for _, waiter, _ in reads:
-            waiter.fail(error.code, error.text)
+        self.reads.fail_all(error)
+        self.leader.fail_all(error)
         self.flush_edges()
 
     # -- what connections ask --------------------------------------------------------------------------
@@ -343,7 +329,7 @@ class Member:
         if len(data) > self._request_bytes_max:
             waiter.fail(errors.RequestTooLarge.code, errors.RequestTooLarge.text)
             return
-        proposal = Proposal(kind, request, waiter, request_id, self._tick_count)
+        proposal = Proposal(kind, request, waiter, request_id, self.tick_count)
         self.proposals.by_id[request_id] = proposal
         self._proposed.append(Entry(0, 0, ENTRY_NORMAL, data, proposal))
         if not self._turn_due:
@@ -359,10 +345,44 @@ class Member:
         if self.stopping or self.stopped:
             waiter.fail(errors.Stopped.code, errors.Stopped.text)
             return
-        self._reads.append((answer, waiter, request))
+        self.reads.queued.append((answer, waiter, request))
         if not self._turn_due:
             self._turn_due = True
             self.clock.call_soon(self.turn)
+
+    def propose_conf_change(self, change: ConfChange, waiter: Waiter) -> None:
+        """Send a change of the membership through the log; the waiter is answered when it is applied.
+
+        ``change.id`` is given here. A change that came while another was not yet applied has no effect and
+        is answered late, with a time-out.
+        """
+        if self.stopping or self.stopped:
+            waiter.fail(errors.Stopped.code, errors.Stopped.text)
+            return
+        change.id = self.ids.next()
+        proposal = Proposal(0, change, waiter, change.id, self.tick_count)
+        self.proposals.by_id[change.id] = proposal
+        kind, data = encode_conf_change(change)
+        self._proposed.append(Entry(0, 0, kind, data, proposal))
+        self.ask_turn()
+
+    def ask_turn(self) -> None:
+        """There is something to do that no turn has seen."""
+        if not self._turn_due and not self.stopped:
+            self._turn_due = True
+            self.clock.call_soon(self.turn)
+
+    def transfer_leader(self, to: int, done: Callable[[EtcdError | None], object]) -> None:
+        """Hand the leadership to a voter; ``done(None)`` when it leads."""
+        self.leader.transfer(to, done)
+
+    def hand_over(self, done: Callable[[EtcdError | None], object]) -> None:
+        """Hand the leadership to somebody, if this member has it; the step before a stop."""
+        self.leader.hand_over(done)
+
+    def when_led(self, then: Callable[[], object]) -> None:
+        """Call ``then`` as soon as a leader is known."""
+        self.leader.when_led(then)
 
     def header(self) -> bytes:
         """The response header as a field, with the store's present revision."""
@@ -383,6 +403,22 @@ class Member:
     def is_leader(self) -> bool:
         return self.lead == self.id
 
+    @property
+    def is_learner(self) -> bool:
+        return self.membership.is_learner(self.id)
+
+    @property
+    def role(self) -> Role:
+        return self.leader.role
+
+    @property
+    def snapshot_lane(self) -> Lane:
+        """For databases on their way in or out; made when it is needed."""
+        lane = self._snapshot_lane
+        if lane is None:
+            lane = self._snapshot_lane = self.world.disk.lane("snapshot")
+        return lane
+
     def on_files_lane(self, job: Callable[[], None], done: Callable[[None], object]) -> None:
         """Run a blocking job about files other than the WAL's and the backend's. A failure is fatal."""
         self._files_lane.submit(job, done, self.fail)
@@ -402,19 +438,73 @@ class Member:
         for then in waiters:
             then()
 
-    def when_led(self, then: Callable[[], object]) -> None:
-        """Call ``then`` as soon as a leader is known."""
-        if self.lead:
-            then()
-        else:
-            self._when_led.append(then)
+    # -- what other members say (``peering.Receiver``) ---------------------------------------------------
 
-    def when_compacted(self, rev: int, then: Callable[[], object]) -> None:
-        """Call ``then`` when the backend no longer holds what a compaction to ``rev`` removed."""
-        if self.store.finished_compact_rev >= rev or not self.store.compaction_due:
-            then()
-        else:
-            self._compaction_waiters.append((rev, then))
+    def receive(self, messages: Sequence[Message]) -> None:
+        """Messages from the network, to be stepped in the next turn."""
+        self._inbox += messages
+        if not self._turn_due and not self.stopped:
+            self._turn_due = True
+            self.clock.call_soon(self.turn)
+
+    def receive_snapshot(self, message: Message, done: Callable[[str], object]) -> None:
+        """A MsgSnap whose database is in place. ``done("")`` when raft has seen it, else with the reason."""
+        if self.stopping or self.stopped:
+            done("the member is stopping")
+            return
+        self._snapshots_received.append((message, done))
+        self.ask_turn()
+
+    def is_removed(self, member_id: int) -> bool:
+        return member_id in self.membership.removed
+
+    def report_unreachable(self, member_id: int) -> None:
+        if not self.stopped:
+            self.node.report_unreachable(member_id)
+
+    def on_removed(self) -> None:
+        """Another member refuses this one: it has been removed, perhaps without seeing that committed."""
+        if not self.stopped:
+            self.logger.warn(
+                "the member has been permanently removed from the cluster; the data-dir must be removed",
+                **{"local-member-id": hex_id(self.id)},
+            )
+            self._end_as_removed()
+
+    def _end_as_removed(self) -> None:
+        if not self.stopped:
+            self._end()
+            self._report_failure(MemberRemoved("the member has been permanently removed from the cluster"))
+
+    def _step_inbox(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        step = self.node.step
+        for message in inbox:
+            try:
+                step(message)
+            except ProposalDropped:
+                continue  # whoever proposed it waits, and asks again
+            except MessageError as error:
+                self._refuse(message, error)
+        received, self._snapshots_received = self._snapshots_received, []
+        for message, done in received:
+            try:
+                step(message)
+            except MessageError as error:
+                self._refuse(message, error)
+                done(str(error))
+            else:
+                done("")
+
+    def _refuse(self, message: Message, error: MessageError) -> None:
+        """Log what no correct peer would send, once for each text and sender."""
+        text = f"{message.from_:x}: {error}"
+        if text not in self._peer_errors and len(self._peer_errors) < 100:
+            self._peer_errors.add(text)
+            self.logger.warn(
+                "failed to process a raft message",
+                **{"remote-peer-id": hex_id(message.from_), "error": str(error)},
+            )
 
     # -- the turn --------------------------------------------------------------------------------------
 
@@ -425,17 +515,16 @@ class Member:
             return
         node = self.node
         try:
+            if self._inbox or self._snapshots_received:
+                self._step_inbox()
             if self._proposed:
-                batch, self._proposed = self._proposed, []
-                try:
-                    node.propose(batch)
-                except ProposalDropped:
-                    self._drop(batch)
-            if self._reads and not self._round:
-                self._begin_round()
+                self._propose_batch()
+            if self.reads.queued:
+                self.reads.begin(self.tick_count)
             while True:
                 while node.has_ready():
                     self._handle(node.ready())
+                self.peers.flush()  # the others work while our disk does
                 durable = self.log.finish()
                 if not durable:
                     break
@@ -446,83 +535,62 @@ class Member:
             return
         self.flush_edges()
 
+    def _propose_batch(self) -> None:
+        """Hand raft what has gathered. Without a leader it waits, as in etcd, for as long as its clients."""
+        if self.lead == 0 and self.node.lead == 0:
+            self._unled_bytes = sum([len(entry.data) for entry in self._proposed])
+            if self._unled_bytes > _UNLED_BYTES_MAX:
+                batch, self._proposed = self._proposed, []
+                self._drop(batch, errors.RequestTooManyRequests())
+            return
+        batch, self._proposed = self._proposed, []
+        if self._unled_bytes:  # some of it has waited: perhaps in vain
+            self._unled_bytes = 0
+            pending = self.proposals.by_id
+            batch = [entry for entry in batch if entry.request.id in pending]  # type: ignore[attr-defined]
+        try:
+            self.node.propose(batch)
+        except ProposalDropped:
+            self._drop(batch, errors.ProposalDropped())
+
     def _handle(self, ready: Ready) -> None:
         if ready.soft_state is not None:
-            self._on_soft_state(ready.soft_state)
+            self.leader.on_soft_state(ready.soft_state)
         if ready.messages:
             self._send(ready.messages)
+        if ready.snapshot is not None:
+            self.installing = True
         if ready.entries or ready.hard_state is not None or ready.messages_after_append:
             self.log.add(ready)
             if ready.committed:
                 self.log.kick()  # the disk works while we apply
         if ready.committed:
-            self._apply(ready.committed)
+            if self.installing:
+                self._deferred += ready.committed
+            else:
+                self._apply(ready.committed)
         for state in ready.read_states:
-            self._on_read_state(state.index, state.context)
+            self.reads.on_state(state.index, state.context, self.applied, self.tick_count)
 
     def _send(self, messages: list[Message]) -> None:
-        """Messages to other members: there are none yet."""
-        assert not messages, messages
+        for message in messages:
+            if message.type == MSG_SNAP:
+                self.sender.send(message)
+                messages = [one for one in messages if one.type != MSG_SNAP]
+        if messages:
+            self.peers.send(messages)
 
     def _on_persisted(self, sequence: int) -> None:
         if not self.stopped:
             self.node.persisted(sequence)
             self.turn()
 
-    def _drop(self, batch: list[Entry]) -> None:
+    def _drop(self, batch: list[Entry], error: EtcdError) -> None:
         for entry in batch:
             proposal = entry.request
             if isinstance(proposal, Proposal) and self.proposals.by_id.pop(proposal.id, None) is not None:
                 self.proposals.failed += 1
-                proposal.waiter.fail(errors.ProposalDropped.code, errors.ProposalDropped.text)
-
-    # -- reads -----------------------------------------------------------------------------------------
-
-    def _begin_round(self) -> None:
-        self._round, self._reads = self._reads, []
-        self._round_context = self.ids.next().to_bytes(8, "big")
-        self._round_tick = self._tick_count
-        self.node.read_index(self._round_context)
-
-    def _on_read_state(self, index: int, context: bytes) -> None:
-        if context != self._round_context:
-            return  # an answer to a round that was given up
-        reads, self._round = self._round, []
-        self._round_context = b""
-        if index <= self.applied:
-            self._answer(reads)
-        else:
-            self._waiting_reads.append((index, reads))
-        if self._reads:
-            self._begin_round()
-
-    def _answer_waiting_reads(self) -> None:
-        still: list[tuple[int, list[Read]]] = []
-        for index, reads in self._waiting_reads:
-            if index > self.applied:
-                still.append((index, reads))
-                continue
-            self._answer(reads)
-        self._waiting_reads = still
-
-    def _answer(self, reads: list[Read]) -> None:
-        """Answer reads; one that fails for a reason of its own cannot have changed anything, so the rest goes
-        on."""
-        began = self.clock.monotonic()
-        self.read_bytes = 0
-        for place, (answer, waiter, request) in enumerate(reads, 1):
-            try:
-                answer(waiter, request)
-            except Exception as bug:  # noqa: BLE001 - it is this reader's alone
-                self.logger.error("read failed", error=f"{type(bug).__name__}: {bug}")
-                waiter.fail(Code.INTERNAL, "internal error")
-            if self.read_bytes > _READ_BYTES_PER_RUN and place < len(reads):
-                self.clock.call_soon(self._answer, reads[place:])  # others want the loop, too
-                del reads[place:]
-                break
-        took = self.clock.monotonic() - began
-        if took > self.config.warning_apply_seconds:
-            self._warn_of_slow_apply(took, "read-only ", [request for _, _, request in reads])
+                proposal.waiter.fail(error.code, error.text)
 
     # -- apply -----------------------------------------------------------------------------------------
 
@@ -548,8 +616,6 @@ class Member:
             else:
                 kind, request = proposal.kind, proposal.request
                 entry.request = None  # the log keeps the entry much longer than anybody waits
-            if entry.index <= self._consistent_index:
-                continue
             try:
                 body = handlers[kind](request)
             except EtcdError as error:
@@ -564,15 +630,14 @@ class Member:
         took = self.clock.monotonic() - began
         if took > self.config.warning_apply_seconds:
             self._warn_of_slow_apply(took, "", entries)
-        self.applied, self._applied_term = last.index, last.term
+        self.applied, self.applied_term = last.index, last.term
         self.node.applied_to(last.index)
         self._unflushed_bytes += sum([len(entry.data) for entry in entries])
         if self._unflushed_bytes >= _FLUSH_BYTES or self.backend.puts >= self.config.backend_batch_limit:
             self.flush_backend()
-        if self.store.compaction_due and not self._compacting:
-            self._resume_compaction()
-        if self._waiting_reads:
-            self._answer_waiting_reads()
+        if self.store.compaction_due:
+            self.compaction.resume()
+        self.reads.on_applied(last.index)
         if last.index - self.snapshot_index > self.config.snapshot_count:
             self._snapshot()
 
@@ -590,6 +655,9 @@ class Member:
             },
         )
 
+    def _warn_of_slow_reads(self, took: float, reads: list[Read]) -> None:
+        self._warn_of_slow_apply(took, "read-only ", [request for _, _, request in reads])
+
     def _on_empty_entry(self, entry: Entry) -> None:
         """The first entry of a leader's term is committed: the past is settled."""
         if self.is_leader and entry.term == self.node.term and not self.lessor.primary:
@@ -597,47 +665,40 @@ class Member:
 
     def _apply_conf_change(self, entry: Entry) -> None:
         change = decode_conf_change(entry)
-        if not isinstance(change, ConfChange):
+        if entry.type != ENTRY_CONF_CHANGE or not isinstance(change, ConfChange):
             raise MemberStopped(f"entry {entry.index} is a change that etcd never proposes")
-        conf_state = self.node.apply_conf_change(change)
-        if entry.index <= self._consistent_index:
+        proposal = self.proposals.by_id.pop(change.id, None)
+        entry.request = None
+        self.world.failpoints.hit("beforeApplyOneConfChange")
+        try:
+            self.membership.check(change)
+        except MembershipError as error:
+            self.node.apply_conf_change(ConfChange(change.id, change.type))  # member 0: without effect
+            if proposal is not None:
+                proposal.waiter.fail(error.answer.code, error.answer.text)
             return
-        if change.type == ADD_NODE and change.context:
-            member = ClusterMember.from_json(change.context)
-            if member.id not in self.membership.members:
-                self.membership.add(member)
-                self.logger.info(
-                    "added member",
-                    **{
-                        "cluster-id": hex_id(self.cluster_id),
-                        "local-member-id": hex_id(self.id),
-                        "added-peer-id": hex_id(member.id),
-                        "added-peer-peer-urls": list(member.peer_urls),
-                    },
-                )
+        changed = self.membership.apply(change)
+        conf_state = self.node.apply_conf_change(change)
         self.backend.put(schema.META, schema.CONF_STATE, schema.encode_conf_state(conf_state))
+        changed.log(self.logger, self.cluster_id, self.id)
+        one = changed.member
+        if changed.what == REMOVED:
+            if one.id == self.id:
+                self.clock.call_later(_REMOVED_SECONDS, self._end_as_removed)
+            else:
+                self.peers.flush()  # it may learn of its removal from what is on its way
+                self.peers.remove(one.id)
+        elif one.id != self.id:
+            if changed.what == UPDATED:
+                self.peers.update(one.id, one.peer_urls)
+            else:
+                self.peers.add(one.id, one.peer_urls)
+        if proposal is not None:
+            proposal.waiter.reply(b"")
 
     def _quota_is_near(self) -> bool:
         limit = self.quota.limit_bytes
         return limit != 0 and self.backend.size() + _QUOTA_MARGIN_BYTES > limit
-
-    def _on_soft_state(self, state: SoftState) -> None:
-        if state.role is LEADER and self.role is not LEADER:
-            self.logger.info(f"{self.id:x} became leader at term {self.node.term}")  # noqa: G004 - etcd puts the ids into the line
-        if state.lead != self.lead:
-            if state.lead:
-                self.leader_changes += 1
-                text = f"elected leader {state.lead:x}"
-            else:
-                text = f"lost leader {self.lead:x}"
-            self.logger.info(f"raft.node: {self.id:x} {text} at term {self.node.term}")  # noqa: G004 - as above
-        self.lead, self.role = state.lead, state.role
-        if state.lead and self._when_led:
-            callbacks, self._when_led = self._when_led, []
-            for callback in callbacks:
-                self.clock.call_soon(callback)
-        if state.role is not LEADER and self.lessor.primary:
-            self.lessor.demote()
 
     # -- the backend -----------------------------------------------------------------------------------
 
@@ -659,10 +720,9 @@ class Member:
         self.backend.flush(flushed, self.fail)
 
     def _write_consistent_index(self) -> None:
-        if self.applied > self._consistent_index:
-            put = self.backend.put
-            put(schema.META, schema.CONSISTENT_INDEX, schema.encode_u64(self.applied))
-            put(schema.META, schema.TERM, schema.encode_u64(self._applied_term))
+        put = self.backend.put
+        put(schema.META, schema.CONSISTENT_INDEX, schema.encode_u64(self.applied))
+        put(schema.META, schema.TERM, schema.encode_u64(self.applied_term))
 
     def _flush_on_timer(self) -> None:
         self._timers[1] = self.clock.call_later(
@@ -674,162 +734,63 @@ class Member:
 
     def _snapshot(self) -> None:
         """Make the log forgettable: commit the backend, write the .snap file, mark it in the WAL."""
-        if self._snapshotting or self.stopping:
+        if self._snapshotting or self.stopping or self.installing:
             return
         self._snapshotting = True
         take_snapshot(self, self._on_snapshot)
 
     def _on_snapshot(self, index: int) -> None:
         self._snapshotting = False
-        self.snapshot_index = index
+        self.snapshot_index = max(self.snapshot_index, index)
+        self._compact_log(index)
+
+    def _compact_log(self, index: int) -> None:
+        """Forget entries that nobody is likely to need; not while somebody is given a snapshot, for what
+        comes after that must be here when it has arrived."""
         keep_from = index - self.config.snapshot_catchup_entries
-        if keep_from > self.node.first_index:
+        if keep_from > self.node.first_index and not self.sender.in_flight:
             self.node.compact(keep_from)
+
+    def on_installed(self, snapshot: Snapshot) -> None:
+        """The backend and all state are those of a received snapshot; go on behind it."""
+        metadata = snapshot.metadata
+        self.applied, self.applied_term = metadata.index, metadata.term
+        self.snapshot_index = metadata.index
+        self.installing = False
+        self.node.applied_to(metadata.index)
+        self.log.release(metadata.index)
+        self.peers.reset()
+        self._add_peers()
+        if self.is_removed(self.id):
+            self.on_removed()
+            return
+        deferred, self._deferred = self._deferred, []
+        try:
+            if deferred:
+                self._apply(deferred)
+            else:
+                self.reads.on_applied(self.applied)
+        except Exception as bug:  # noqa: BLE001 - as in turn
+            self.fail(bug)
+            return
+        self.compaction.answer_waiters()
+        self.compaction.resume()
+        self.turn()
 
     # -- time ------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._timers[0] = self.clock.call_later(self._tick_seconds, self._tick)
-        self._tick_count += 1
+        self._timers[0] = self.clock.call_later(self.tick_seconds, self._tick)
+        self.tick_count += 1
         try:
             self.node.tick()
-            self.proposals.expire(self._tick_count)
-            if self._round:
-                self._retry_round()
+            self.proposals.expire(self.tick_count, self.leader.why_late)
+            self.reads.on_tick(self.tick_count)
+            self.leader.on_tick(self.tick_count)
         except Exception as bug:  # noqa: BLE001 - as in turn
             self.fail(bug)
             return
         self.turn()
-
-    def _retry_round(self) -> None:
-        """A round without an answer is asked again, and given up with the requests' own timeout."""
-        waited = self._tick_count - self._round_tick
-        if waited > self.config.request_timeout_ticks:
-            reads, self._round = self._round, []
-            self._round_context = b""
-            self.failed_read_indexes += 1
-            for _, waiter, _ in reads:
-                waiter.fail(errors.RequestTimeout.code, errors.RequestTimeout.text)
-        elif waited % 5 == 0 and waited:
-            self.slow_read_indexes += 1
-            self.node.read_index(self._round_context)
-
-    # -- compaction ------------------------------------------------------------------------------------
-
-    def _resume_compaction(self) -> None:
-        if self.store.compaction_due and not self._compacting:
-            self._compacting = True
-            self.compactor.begin()
-            self.clock.call_soon(self._compact_slice)
-
-    def _compact_slice(self) -> None:
-        if self.stopped:
-            return
-        try:
-            finished = self.compactor.step()
-        except Exception as bug:  # noqa: BLE001 - as in turn
-            self.fail(bug)
-            return
-        if not finished:
-            self.clock.call_later(self.config.compaction_sleep_seconds, self._compact_slice)
-            return
-        self._compacting = False
-        self._answer_compaction_waiters()
-        self._resume_compaction()
-        self.flush_edges()
-
-    def _answer_compaction_waiters(self) -> None:
-        waiters, self._compaction_waiters = self._compaction_waiters, []
-        for rev, then in waiters:
-            self.when_compacted(rev, then)
-
-    # -- watches ---------------------------------------------------------------------------------------
-
-    def _wake_hub(self) -> None:
-        if not self._hub_due:
-            self._hub_due = True
-            self.clock.call_soon(self._hub_slice)
-
-    def _hub_slice(self) -> None:
-        """Catch watchers up, a slice a callback; events go out with each slice."""
-        self._hub_due = False
-        if self.stopped:
-            return
-        try:
-            finished = self.hub.step()
-        except Exception as bug:  # noqa: BLE001 - as in turn
-            self.fail(bug)
-            return
-        self.flush_edges()
-        if not finished:
-            self._wake_hub()
-
-    # -- long jobs, in slices --------------------------------------------------------------------------
-
-    def hash_kv(self, rev: int, done: Callable[[KVHash], object]) -> None:
-        """The hash of all keys at ``rev`` (0: now). Raises: Compacted, FutureRev."""
-        known = cached_hash(self.store, rev) if rev > 0 else None
-        if known is not None:
-            done(known)
-            return
-        self._hash_slice(start_hash_kv(self.store, rev), done, self.clock.monotonic())
-
-    def _hash_slice(self, run: HashRun, done: Callable[[KVHash], object], began: float) -> None:
-        if self.stopped:
-            run.close()
-        elif run.step():
-            self.hash_kv_seconds.observe(self.clock.monotonic() - began)
-            done(run.result())
-        else:
-            self.clock.call_soon(self._hash_slice, run, done, began)
-
-    def hash(self, done: Callable[[int], object]) -> None:
-        """The hash of everything in the backend, after what is pending has been committed."""
-        began = self.clock.monotonic()
-
-        def committed() -> None:
-            view = self.backend.open_view()
-            run = hash_all(view)
-
-            def slice_(value: int = 0) -> None:
-                if not self.stopped:
-                    for value in run:
-                        self.clock.call_soon(slice_, value)
-                        return
-                view.close()
-                if not self.stopped:
-                    self.hash_seconds.observe(self.clock.monotonic() - began)
-                    done(value)
-
-            slice_()
-
-        self.commit_backend(committed)
-
-    def defragment(self, done: Callable[[], object], failed: Callable[[BaseException], object]) -> None:
-        """Rewrite the backend's file without its free pages."""
-        before = self.backend.size()
-        started = self.clock.monotonic()
-        self.logger.info("defragmenting", **{"current-db-size-bytes": before})
-
-        def ended(error: BaseException) -> None:
-            self.defragmenting = False
-            failed(error)
-
-        def finished() -> None:
-            self.defragmenting = False
-            self.defrag_seconds.observe(self.clock.monotonic() - started)
-            self.logger.info(
-                "finished defragmenting directory",
-                **{
-                    "current-db-size-bytes-diff": self.backend.size() - before,
-                    "current-db-size-bytes": self.backend.size(),
-                    "took": f"{self.clock.monotonic() - started:.6f}s",
-                },
-            )
-            done()
-
-        self.defragmenting = True
-        self.commit_backend(lambda: self.backend.defragment(finished, ended))
 
     @property
     def storage_version(self) -> str:

@@ -97,3 +97,42 @@ class Receiver(Protocol):
     def on_removed(self) -> None:
         """Another member says that this one was removed from the cluster for good: end without failure."""
         ...
+
+
+class Solo:
+    """The others of a member that has none."""
+
+    def add(self, member_id: int, urls: Sequence[str]) -> None: ...
+
+    def add_remote(self, member_id: int, urls: Sequence[str]) -> None: ...
+
+    def update(self, member_id: int, urls: Sequence[str]) -> None: ...
+
+    def remove(self, member_id: int) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def send(self, messages: Sequence[Message]) -> None: ...
+
+    def send_snapshot(self, message: Message, path: str, done: Callable[[bool], object]) -> None:
+        done(False)
+
+    def flush(self) -> None: ...
+
+    def active_since(self, member_id: int) -> float | None:
+        return None
+
+    def request(
+        self,
+        urls: Sequence[str],
+        method: str,
+        path: str,
+        done: Callable[[PeerAnswer], object],
+        *,
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = (),
+        timeout_seconds: float = 5.0,
+    ) -> None:
+        done(PeerAnswer(0, {}, b"no transport"))
+
+    def close(self) -> None: ...

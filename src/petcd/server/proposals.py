@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from petcd import errors
@@ -54,8 +55,8 @@ class Proposals:
         self.by_id: dict[int, Proposal] = {}
         self.failed = 0
 
-    def expire(self, tick: int) -> None:
-        """Tell those who have waited too long. What they asked for may still happen."""
+    def expire(self, tick: int, why: Callable[[int], errors.EtcdError]) -> None:
+        """Tell those who have waited too long, ``why(begun tick)``. What they asked for may still happen."""
         oldest = tick - self._timeout_ticks
         late = []
         for proposal in self.by_id.values():
@@ -65,7 +66,8 @@ class Proposals:
         for proposal in late:
             del self.by_id[proposal.id]
             self.failed += 1
-            proposal.waiter.fail(errors.RequestTimeout.code, errors.RequestTimeout.text)
+            error = why(proposal.begun_tick)
+            proposal.waiter.fail(error.code, error.text)
 
     def fail_all(self, error: errors.EtcdError) -> None:
         pending, self.by_id = self.by_id, {}

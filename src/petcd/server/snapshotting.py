@@ -16,7 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from petcd.pb import raftpb
+from petcd.raft import ConfState, Snapshot
+from petcd.seams import Failpoints
 from petcd.server.ids import hex_id
+from petcd.storage.snapshots import Snapshotter
 from petcd.storage.wal import encode_snapshot_record, purge
 
 if TYPE_CHECKING:
@@ -29,47 +32,57 @@ _NO_TIME = "0001-01-01T00:00:00Z"
 def take_snapshot(member: Member, done: Callable[[int], object]) -> None:
     """Snapshot what is applied now; ``done(index)`` when the log may forget it. Failures end the member."""
     index = member.applied
-    term = member.node.term_at(index)
     conf_state = member.node.conf_state
     data = membership_tree(member.membership, index)
-    record = raftpb.Snapshot(
-        data=data,
-        metadata=raftpb.SnapshotMetadata(
-            conf_state=raftpb.ConfState(
-                voters=conf_state.voters,
-                learners=conf_state.learners,
-                voters_outgoing=conf_state.voters_outgoing,
-                learners_next=conf_state.learners_next,
-                auto_leave=conf_state.auto_leave,
-            ),
-            index=index,
-            term=term,
-        ),
-    )
-    member.node.create_snapshot(index, conf_state, data)
+    snapshot = member.node.create_snapshot(index, conf_state, data)
+    record = snapshot_message(snapshot)
 
     def flushed() -> None:
         if not member.stopped:
-            member.on_files_lane(partial(_save, member, record), saved)
+            save = partial(save_snapshot, member.snapshotter, record, member.world.failpoints)
+            member.on_files_lane(save, saved)
 
     def saved(_result: None) -> None:
         if member.stopped:
             return  # without its record in the log the file does not count
-        metadata = record.metadata
-        assert metadata is not None and metadata.conf_state is not None
-        member.log.mark_snapshot(
-            encode_snapshot_record(index, term, metadata.conf_state), index, partial(done, index)
-        )
+        member.log.mark_snapshot(snapshot_record(snapshot), index, partial(done, index))
         member.logger.info("saved snapshot to disk", **{"snapshot-index": index})
 
     member.commit_backend(flushed)
 
 
-def _save(member: Member, record: raftpb.Snapshot) -> None:
-    failpoints = member.world.failpoints
+def save_snapshot(snapshotter: Snapshotter, record: raftpb.Snapshot, failpoints: Failpoints) -> None:
+    """Write the .snap file; blocks."""
     failpoints.hit("raftBeforeSaveSnap")
-    member.snapshotter.save(record)
+    snapshotter.save(record)
     failpoints.hit("raftAfterSaveSnap")
+
+
+def snapshot_message(snapshot: Snapshot) -> raftpb.Snapshot:
+    """The record of the .snap file."""
+    metadata = snapshot.metadata
+    return raftpb.Snapshot(
+        data=snapshot.data,
+        metadata=raftpb.SnapshotMetadata(
+            conf_state=_conf_state(metadata.conf_state), index=metadata.index, term=metadata.term
+        ),
+    )
+
+
+def snapshot_record(snapshot: Snapshot) -> bytes:
+    """The record in the WAL."""
+    metadata = snapshot.metadata
+    return encode_snapshot_record(metadata.index, metadata.term, _conf_state(metadata.conf_state))
+
+
+def _conf_state(conf_state: ConfState) -> raftpb.ConfState:
+    return raftpb.ConfState(
+        voters=conf_state.voters,
+        learners=conf_state.learners,
+        voters_outgoing=conf_state.voters_outgoing,
+        learners_next=conf_state.learners_next,
+        auto_leave=conf_state.auto_leave,
+    )
 
 
 def purge_files(member: Member, wal_dir: str, snap_dir: str) -> None:

@@ -107,6 +107,10 @@ class Snapshotter:
         """Where a database received with the snapshot ``index`` waits to be adopted."""
         return f"{self._directory}/{index:016x}.snap.db"
 
+    def temporary_path(self, label: str) -> str:
+        """For a file that the next start removes if a crash leaves it behind."""
+        return f"{self._directory}/tmp-{label}"
+
     def release_databases(self, index: int) -> None:
         """Remove received databases of snapshots before ``index``."""
         for name in self._disk.listdir(self._directory):

@@ -1,0 +1,153 @@
+"""Taking over a leader's snapshot: this member was too far behind for the log to bring it up.
+
+By the time ``begin`` is called, the database lies in the snap directory, and the .snap file and its record in
+the WAL are durable: the log starts after the snapshot, so from here on there is no way but forward. A crash
+in between finds the record without its effects at the next start and installs again (``bootstrap``).
+
+    1. aside: check the database, build the key index from it;
+    2. one transaction of the backend: its whole content is replaced;
+    3. at once: store, leases, alarms and membership become those of the snapshot; watchers catch up.
+
+Until 3 the old state is served to those who did not ask for the newest; entries behind the snapshot wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from petcd.mvcc.restore import Restored, Restorer
+from petcd.raft import Snapshot
+from petcd.server.ids import hex_id
+from petcd.storage.backend import Item
+from petcd.storage.errors import CorruptError
+from petcd.storage.schema import KEY, META, Bucket
+
+if TYPE_CHECKING:
+    from petcd.server.member import Member
+
+_ROWS_PER_STEP: Final = 10_000
+
+
+class Installer:
+    """Installs received snapshots into one member, one at a time."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self.count = 0
+        """Snapshots installed in this life."""
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """``Member.on_installed`` is called at the end; a failure ends the member."""
+        member = self._member
+        index = snapshot.metadata.index
+        path = member.snapshotter.database_path(index)
+        member.logger.info(
+            "applying snapshot",
+            **{
+                "current-snapshot-index": member.snapshot_index,
+                "current-applied-index": member.applied,
+                "incoming-leader-snapshot-index": index,
+                "incoming-leader-snapshot-term": snapshot.metadata.term,
+            },
+        )
+
+        def look() -> Restored:
+            member.world.failpoints.hit("applyBeforeOpenSnapshot")
+            return self._look(path, index)
+
+        def looked(restored: Restored) -> None:
+            if not member.stopped:
+                member.world.failpoints.hit("raftBeforeApplySnap")
+                member.backend.replace(
+                    lambda: self._rows(path), lambda: self._adopt(snapshot, restored), member.fail
+                )
+
+        member.snapshot_lane.submit(look, looked, member.fail)
+
+    def _look(self, path: str, index: int) -> Restored:
+        """In the lane. Raises: StorageError."""
+        from petcd.storage.bbolt import check_database, read_database
+
+        file = self._member.world.disk.open(path, readonly=True)
+        try:
+            info = check_database(file)
+            if info.consistent_index != index:
+                raise CorruptError(
+                    path,
+                    f"it holds the state of index {info.consistent_index}, not of its snapshot's {index}",
+                )
+            restorer = Restorer(_Records(read_database(file)))
+            while not restorer.step(_ROWS_PER_STEP):
+                pass
+            return restorer.result()
+        finally:
+            file.close()
+
+    def _rows(self, path: str) -> Iterator[Item]:
+        """In the backend's lane."""
+        from petcd.storage.bbolt import read_database
+
+        file = self._member.world.disk.open(path, readonly=True)
+        try:
+            yield from read_database(file)
+        finally:
+            file.close()
+
+    def _adopt(self, snapshot: Snapshot, restored: Restored) -> None:
+        member = self._member
+        if member.stopped:
+            return
+        index = snapshot.metadata.index
+        member.store.become(restored)
+        member.lessor.restore(member.store.key_leases)
+        member.alarms.restore()
+        member.membership.restore()
+        member.hub.resync()
+        self.count += 1
+        member.world.failpoints.hit("raftAfterApplySnap")
+        member.logger.info(
+            "applied snapshot",
+            **{
+                "local-member-id": hex_id(member.id),
+                "current-snapshot-index": index,
+                "current-applied-index": index,
+                "incoming-leader-snapshot-index": index,
+                "incoming-leader-snapshot-term": snapshot.metadata.term,
+            },
+        )
+        path = member.snapshotter.database_path(index)
+
+        def clean() -> None:
+            member.snapshotter.release_databases(index)
+            if member.world.disk.exists(path):
+                member.world.disk.remove(path)  # the backend holds it now, durably
+
+        member.snapshot_lane.submit(clean, lambda _: None, member.fail)
+        member.on_installed(snapshot)
+
+
+class _Records:
+    """A database as the restore reads it: its records once, in order, then its marks."""
+
+    def __init__(self, items: Iterator[Item]) -> None:
+        self._items = items
+        self._meta: dict[bytes, bytes] = {}
+
+    def range(
+        self, bucket: Bucket, _start: bytes, _end: bytes | None, limit: int = 0, /
+    ) -> list[tuple[bytes, bytes]]:
+        assert bucket == KEY and limit
+        rows: list[tuple[bytes, bytes]] = []
+        for found, key, value in self._items:
+            if found == KEY:
+                rows.append((key, value))
+                if len(rows) == limit:
+                    break
+            elif found == META:
+                self._meta[key] = value
+        return rows
+
+    def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
+        assert bucket == META
+        return self._meta.get(key)
