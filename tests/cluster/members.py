@@ -232,6 +232,7 @@ class Cluster:
         self._own_directory = directory is None
         self.network = network or Network(size)
         self.members: dict[int, Member] = {}
+        self.removed: list[Member] = []
         for host in range(1, size + 1):
             self._member(host)
         initial = ",".join(f"{m.name}={m.peer_url}" for m in self.members.values())
@@ -374,7 +375,7 @@ class Cluster:
 
     def add(self, *, learner: bool = False, env: Mapping[str, str] = {}) -> Member:
         """Add a host to the cluster by ``member add`` and prepare it; the caller starts it."""
-        host = max(self.members) + 1
+        host = max([*self.members, *(m.host for m in self.removed)]) + 1
         if host not in self.network.hosts:
             self.network.add_host(host)
         member = Member(self.kind, host, self.directory / f"m{host}", self.network)
@@ -396,16 +397,18 @@ class Cluster:
         others = [m.host for m in self.running if m.host != host]
         self.reconfigure("member", "remove", f"{member_id:x}", via=others[0])
         member = self.members.pop(host)
+        self.removed.append(member)
         with contextlib.suppress(subprocess.TimeoutExpired):
             if member.process is not None:
                 member.process.wait(5)
         member.kill()
 
     def close(self) -> None:
-        for member in self.members.values():
+        everyone = [*self.members.values(), *self.removed]
+        for member in everyone:
             member.kill()
         self.network.close()
-        for member in self.members.values():
+        for member in everyone:
             if member.mounted:
                 subprocess.run(["umount", "--lazy", str(member.data_dir)], check=False, capture_output=True)
         if self._own_directory:

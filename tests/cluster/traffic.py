@@ -115,6 +115,8 @@ class Writers:
     ) -> None:
         self.endpoints = endpoints
         self.written = Written()
+        self.moments: list[float] = []
+        """When writes were acknowledged."""
         self._prefix = prefix
         self._pause = pause
         self._seconds = seconds
@@ -148,6 +150,7 @@ class Writers:
                 else:
                     assert isinstance(answer, pb.PutResponse) and answer.header is not None
                     written.acknowledged[key] = answer.header.revision
+                    self.moments.append(time.monotonic())
                 await asyncio.sleep(self._pause)
         finally:
             for caller in callers.values():
