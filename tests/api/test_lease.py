@@ -180,13 +180,16 @@ async def test_keeping_alive_where_nobody_counts(lab: Lab) -> None:
     talk, other = lab.keep_alive(), lab.keep_alive()
     talk.send(LeaseKeepAliveRequest(ID=lease))
     assert await talk.silent(2)
-    assert (await left(lab, lease)).TTL == 100
+    asking = asyncio.ensure_future(left(lab, lease))
     lab.member.lessor.promote(lab.sim.now, 1.0)
     assert (await talk.receive(1)).TTL == 100
+    assert (await asking).TTL == 100
     lab.member.lessor.demote()
     other.send(LeaseKeepAliveRequest(ID=lease))
     with pytest.raises(EtcdError, match="not a primary lessor"):
         await other.receive(20)
+    with pytest.raises(EtcdError, match="not a primary lessor"):
+        await left(lab, lease)
 
 
 @simulated()

@@ -63,7 +63,9 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if not call.head.plain and self.refused(call):
+        if (self._members.learner_count or not call.head.plain) and self.refused(
+            call, for_learners=request.serializable
+        ):
             return
         check_range(request)
         if request.serializable:
@@ -97,7 +99,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if not call.head.plain and self.refused(call):
+        if (self._members.learner_count or not call.head.plain) and self.refused(call):
             return
         member = self.member
         if member.applier.quota_is_near and self.lacks_space(call, put_cost(request)):
@@ -111,7 +113,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if not call.head.plain and self.refused(call):
+        if (self._members.learner_count or not call.head.plain) and self.refused(call):
             return
         check_delete_range(request)
         self.member.propose(applier.DELETE_RANGE, message, request, call)
@@ -122,7 +124,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if not call.head.plain and self.refused(call):
+        if (self._members.learner_count or not call.head.plain) and self.refused(call):
             return
         member = self.member
         if member.applier.quota_is_near and self.lacks_space(call, txn_cost(request)):
@@ -149,7 +151,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if not call.head.plain and self.refused(call):
+        if (self._members.learner_count or not call.head.plain) and self.refused(call):
             return
         waiter: Waiter = _PhysicalCompaction(call, self.member, request) if request.physical else call
         self.member.propose(applier.COMPACTION, message, request, waiter)

@@ -21,7 +21,14 @@ from petcd.pb.etcdserverpb import (
 from petcd.pb.wire import varint
 from petcd.server import applier
 from petcd.server.leadcheck import LeadCheck
-from petcd.server.leaseforward import RETRY_SECONDS, LeaseQuestion, ask_renewal, ask_time_to_live
+from petcd.server.leaseforward import (
+    HERE,
+    RETRY_SECONDS,
+    Here,
+    LeaseQuestion,
+    ask_renewal,
+    ask_time_to_live,
+)
 from petcd.server.leasing import reset_checkpoint
 from petcd.server.member import Member
 from petcd.server.quota import LEASE_COST
@@ -121,12 +128,14 @@ class LeaseService(Service):
         self,
         call: Call,
         request: LeaseTimeToLiveRequest,
-        found: LeaseTimeToLiveResponse | EtcdError | None,
+        found: LeaseTimeToLiveResponse | EtcdError | Here | None,
     ) -> None:
-        if isinstance(found, EtcdError):
+        if found is HERE:
+            self._answer_time_to_live(call, request)
+        elif isinstance(found, EtcdError):
             call.fail(found.code, found.text)
         else:
-            response = found or LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
+            response = found if found is not None else LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
             response.header = None
             call.reply(self.member.header() + response.encode())
         self.member.flush_edges()
@@ -201,11 +210,11 @@ class KeepAlive:
         while self._queue and not self._ended:
             lease_id = self._queue[0]
             now = member.clock.monotonic()
-            if not lessor.primary and not member.is_leader:
+            if not lessor.primary:
                 self._ask(lease_id)
                 return
             header = member.header()
-            if not lessor.primary or not self._service.lead_check.is_sure(now):
+            if not self._service.lead_check.is_sure(now):
                 self._wait(now, errors.NotPrimaryLessor)
                 return
             if lessor.is_expired(lease_id, now):
@@ -243,15 +252,15 @@ class KeepAlive:
         member = self._service.member
         header = member.header()
 
-        def answered(outcome: int | EtcdError) -> None:
+        def answered(outcome: int | EtcdError | Here) -> None:
             self._question = None
             if isinstance(outcome, EtcdError):
                 self._end(outcome.code, outcome.text)
-            else:
+            elif isinstance(outcome, int):
                 del self._queue[0]
                 self._since = member.clock.monotonic()
                 self._send(header, lease_id, outcome)
-                self._work()
+            self._work()
             member.flush_edges()
 
         self._question = ask_renewal(member, lease_id, answered)

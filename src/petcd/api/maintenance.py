@@ -45,7 +45,7 @@ class Maintenance(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if self.refused(call):
+        if self.refused(call, for_learners=True):
             return
         call.reply(self.member.header() + self.status_response().encode())
 
@@ -140,7 +140,7 @@ class Maintenance(Service):
             call.fail(error.code, error.text)
 
     def move_leader(self, call: Call, message: bytes) -> None:
-        """A cluster of one can only be asked to leave things as they are."""
+        """The leader hands over; the answer comes when the other one is seen to lead."""
         try:
             request = MoveLeaderRequest.decode(message)
         except DecodeError as error:
@@ -151,9 +151,18 @@ class Maintenance(Service):
         member = self.member
         if not member.is_leader:
             raise errors.NotLeader
-        if request.targetID != member.id:
+        transferee = member.membership.members.get(request.targetID)
+        if transferee is None or transferee.is_learner:
             raise errors.BadLeaderTransferee
-        call.reply(b"")
+
+        def done(error: EtcdError | None) -> None:
+            if error is None:
+                call.reply(b"")
+            else:
+                call.fail(error.code, error.text)
+            member.flush_edges()
+
+        member.transfer_leader(request.targetID, done)
 
 
 def describe_alarm(member_id: int, which: int) -> str:

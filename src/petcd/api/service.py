@@ -19,14 +19,25 @@ UNREAD_TEXT: Final = "etcdserver: too many answers are not being read"
 """A stream whose client asks on and on and reads nothing ends with this, in RESOURCE_EXHAUSTED."""
 
 
+_LEADERLESS_ELECTIONS: Final = 3
+"""So many looks, one an election timeout, must find no leader before streams that want one are ended."""
+
+
 class Service:
     """A group of gRPC methods of one member."""
 
     def __init__(self, member: Member) -> None:
         self.member = member
+        self._members = member.membership
+        self._leader_guard = LeaderGuard(member)
 
-    def refused(self, call: Call) -> bool:
-        """Answer and return True when no handler may see this call: it wants a leader and there is none."""
+    def refused(self, call: Call, *, for_learners: bool = False) -> bool:
+        """Answer and return True when no handler may see this call: this member is a learner, which answers
+        next to nothing, or the call wants a leader and there is none."""
+        if self._members.learner_count and not for_learners and self.member.is_learner:
+            error = errors.NotSupportedForLearner
+            call.fail(error.code, error.text)
+            return True
         head = call.head
         if head.plain:
             return False
@@ -39,16 +50,21 @@ class Service:
             return True
         return False
 
-    def check_stream(self, stream: Stream) -> None:
-        """The same for a stream that opens. Raises: InvalidClientAPIVersion, NoLeader."""
+    def check_stream(self, stream: Stream, *, for_learners: bool = False) -> None:
+        """The same for a stream that opens. Raises: NotSupportedForLearner, InvalidClientAPIVersion,
+        NoLeader."""
+        if self._members.learner_count and not for_learners and self.member.is_learner:
+            raise errors.NotSupportedForLearner
         head = stream.head
         if head.plain:
             return
         version = head.metadata(b"client-api-version")
         if version is not None and not _is_utf8(version):
             raise errors.InvalidClientAPIVersion
-        if self.member.lead == 0 and head.metadata(b"hasleader") == b"true":
-            raise errors.NoLeader
+        if head.metadata(b"hasleader") == b"true":
+            if self.member.lead == 0:
+                raise errors.NoLeader
+            self._leader_guard.add(stream)
 
     def lacks_space(self, call: Waiter, cost: int) -> bool:
         """Whether a write of this cost does not fit: its call then fails as soon as the alarm is up."""
@@ -57,6 +73,45 @@ class Service:
             return False
         member.raise_nospace(partial(call.fail, errors.NoSpace.code, errors.NoSpace.text))
         return True
+
+
+class LeaderGuard:
+    """Ends the streams that want a leader when this member has known none for three election timeouts.
+
+    Slower than refusing new calls: to open a stream again costs more. Runs only while there are such streams.
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._streams: set[Stream] = set()
+        self._leaderless_count = 0
+        self._looking = False
+
+    def add(self, stream: Stream) -> None:
+        self._streams.add(stream)
+        if not self._looking:
+            self._looking = True
+            self._leaderless_count = 0
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._member.clock.call_later(self._member.config.election_ms / 1000, self._look)
+
+    def _look(self) -> None:
+        member = self._member
+        self._streams = {stream for stream in self._streams if not stream.closed}
+        if not self._streams or member.stopped:
+            self._looking = False
+            self._streams.clear()
+            return
+        self._leaderless_count = 0 if member.lead else self._leaderless_count + 1
+        if self._leaderless_count >= _LEADERLESS_ELECTIONS:
+            streams, self._streams = self._streams, set()
+            for stream in streams:
+                stream.handler.on_cancel()
+                stream.close(errors.NoLeader.code, errors.NoLeader.text)
+            member.flush_edges()
+        self._look_later()
 
 
 def malformed(call: Any, error: Exception) -> None:

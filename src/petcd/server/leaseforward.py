@@ -7,6 +7,7 @@ until there is an answer or the request's time is over. Source: contract peer se
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from petcd import errors
@@ -28,9 +29,21 @@ _OK: Final = 200
 _NOT_FOUND: Final = 404
 
 
+class Here(Enum):
+    """The leader that was asked for is this member, by now."""
+
+    HERE = 0
+
+
+HERE: Final = Here.HERE
+
+Outcome = bytes | EtcdError | Here | None
+
+
 class LeaseQuestion:
     """One question to the leader, whoever that is. ``answered`` hears a body, None when the lease is
-    unknown there, or why there is no answer; exactly once, unless ``cancel`` comes first."""
+    unknown there, HERE when this member can tell, or why there is no answer; exactly once, unless
+    ``cancel`` comes first."""
 
     __slots__ = ("_accept", "_answered", "_body", "_cancelled", "_member", "_path", "_until")
 
@@ -40,7 +53,7 @@ class LeaseQuestion:
         path: str,
         body: bytes,
         accept: Callable[[bytes], bool],
-        answered: Callable[[bytes | EtcdError | None], object],
+        answered: Callable[[Outcome], object],
     ) -> None:
         self._member = member
         self._path = path
@@ -62,6 +75,8 @@ class LeaseQuestion:
         left = self._until - member.clock.monotonic()
         if member.stopping or member.stopped:
             self._answered(errors.Stopped())
+        elif member.lessor.primary:
+            self._answered(HERE)
         elif left <= 0:
             self._answered(self._too_late())
         elif (leader := self._leader_urls()) is None:
@@ -78,7 +93,7 @@ class LeaseQuestion:
             )
 
     def _leader_urls(self) -> tuple[str, ...] | None:
-        """None while nobody else leads. A member that leads and is not the primary yet waits for itself."""
+        """None while nobody else leads. A leader that is not the primary yet waits for itself."""
         member = self._member
         leader = member.membership.members.get(member.lead)
         if leader is None or leader.id == member.id:
@@ -89,6 +104,8 @@ class LeaseQuestion:
         member = self._member
         if member.lead not in member.membership.members:
             return errors.NoLeader()
+        if member.is_leader:
+            return errors.NotPrimaryLessor()
         return errors.RequestTimeout()
 
     def _on_answer(self, answer: PeerAnswer) -> None:
@@ -102,7 +119,9 @@ class LeaseQuestion:
             self._member.clock.call_later(RETRY_SECONDS, self.ask)
 
 
-def ask_renewal(member: Member, lease_id: int, done: Callable[[int | EtcdError], object]) -> LeaseQuestion:
+def ask_renewal(
+    member: Member, lease_id: int, done: Callable[[int | EtcdError | Here], object]
+) -> LeaseQuestion:
     """Renew a lease at the leader: its TTL, 0 when there is no such lease. Call ``ask`` on the result."""
     ttl = 0
 
@@ -115,8 +134,8 @@ def ask_renewal(member: Member, lease_id: int, done: Callable[[int | EtcdError],
         ttl = response.TTL
         return lease_id == response.ID
 
-    def answered(outcome: bytes | EtcdError | None) -> None:
-        if isinstance(outcome, EtcdError):
+    def answered(outcome: Outcome) -> None:
+        if isinstance(outcome, (EtcdError, Here)):
             done(outcome)
         else:
             done(0 if outcome is None else ttl)
@@ -127,7 +146,7 @@ def ask_renewal(member: Member, lease_id: int, done: Callable[[int | EtcdError],
 def ask_time_to_live(
     member: Member,
     request: LeaseTimeToLiveRequest,
-    done: Callable[[LeaseTimeToLiveResponse | EtcdError | None], object],
+    done: Callable[[LeaseTimeToLiveResponse | EtcdError | Here | None], object],
 ) -> LeaseQuestion:
     """What the leader knows of a lease; None when there is none. Call ``ask`` on the result."""
     found: LeaseTimeToLiveResponse | None = None
@@ -140,8 +159,8 @@ def ask_time_to_live(
             return False
         return found is not None and found.ID == request.ID
 
-    def answered(outcome: bytes | EtcdError | None) -> None:
-        if isinstance(outcome, EtcdError):
+    def answered(outcome: Outcome) -> None:
+        if isinstance(outcome, (EtcdError, Here)):
             done(outcome)
         else:
             done(None if outcome is None else found)
