@@ -213,8 +213,13 @@ async def read_all(
         key = answer.kvs[-1].key + b"\x00"
 
 
-async def losses(endpoints: Sequence[str], written: Written, prefix: bytes = b"w/") -> list[str]:
-    """What is wrong with the acknowledged writes as each member has them, in words; waits for none to lag."""
+async def losses(
+    endpoints: Sequence[str], written: Written, prefix: bytes = b"w/", *, retried: bool = False
+) -> list[str]:
+    """What is wrong with the acknowledged writes as each member has them, in words; waits for none to lag.
+
+    With ``retried`` the same put may have been sent several times: an earlier one may be done at any time.
+    """
     wrong: list[str] = []
     newest = max(written.acknowledged.values(), default=0)
     for endpoint in endpoints:
@@ -222,9 +227,12 @@ async def losses(endpoints: Sequence[str], written: Written, prefix: bytes = b"w
         found = await read_all(endpoint, prefix, serializable=True)
         for key, revision in written.acknowledged.items():
             kv = found.pop(key, None)
+            again = retried and key in written.unknown
             if kv is None:
                 wrong.append(f"{endpoint}: {key!r} of revision {revision} is lost")
-            elif kv.value != value_of(key) or kv.mod_revision != revision or kv.version != 1:
+            elif kv.value != value_of(key) or (
+                kv.mod_revision < revision if again else kv.mod_revision != revision or kv.version != 1
+            ):
                 wrong.append(f"{endpoint}: {key!r} of revision {revision} is {kv}")
         wrong += [f"{endpoint}: {key!r} was never asked for" for key in found if key not in written.unknown]
     wrong += await unequal_hashes(endpoints)
