@@ -73,7 +73,7 @@ async def leader_among(endpoints: list[str], *, other_than: int = 0, seconds_max
                 try:
                     status = await caller.call(pb.StatusRequest(), seconds=1.0)
                 except EtcdError:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.01)
                     continue
                 assert isinstance(status, pb.StatusResponse) and status.header is not None
                 own = status.header.member_id
@@ -122,9 +122,9 @@ async def first_write(endpoints: list[str], *, seconds_max: float = 30.0) -> Non
             caller.close()
 
 
-async def serves(endpoint: str, *, seconds_max: float = 30.0) -> None:
+async def serves(endpoint: str, *, seconds_max: float = 30.0, pause: float = 0.1) -> None:
     """Wait until this member answers a linearizable read."""
-    await ask_until(endpoint, pb.RangeRequest(key=b"\x00"), seconds_max=seconds_max)
+    await ask_until(endpoint, pb.RangeRequest(key=b"\x00"), seconds_max=seconds_max, pause=pause)
 
 
 async def kill_leaders(

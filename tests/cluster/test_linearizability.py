@@ -1,4 +1,4 @@
-"""A short run of ``tests.cluster.linearizability``, and whether its replay would see what it is there to see."""
+"""A short run of ``tests.cluster.linearizability``, and whether its replay sees what it is there to see."""
 
 from __future__ import annotations
 

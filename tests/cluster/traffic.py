@@ -181,7 +181,9 @@ async def ask(endpoint: str, request: Message, *, seconds: float = 5.0) -> Messa
         caller.close()
 
 
-async def ask_until(endpoint: str, request: Message, *, seconds_max: float = 20.0) -> Message:
+async def ask_until(
+    endpoint: str, request: Message, *, seconds_max: float = 20.0, pause: float = 0.1
+) -> Message:
     """The same, tried again until it is answered."""
     end = time.monotonic() + seconds_max
     while True:
@@ -190,7 +192,7 @@ async def ask_until(endpoint: str, request: Message, *, seconds_max: float = 20.
         except EtcdError:
             if time.monotonic() > end:
                 raise
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(pause)
 
 
 async def read_all(
