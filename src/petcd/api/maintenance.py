@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from petcd import ETCD_VERSION, errors
 from petcd.api.service import Service, malformed
+from petcd.api.snapshot import SnapshotHandler, Snapshots
 from petcd.errors import EtcdError
 from petcd.mvcc import KVHash
-from petcd.net.grpc import Call, Method
+from petcd.net.grpc import Call, Method, Stream
 from petcd.pb import DecodeError
 from petcd.pb.etcdserverpb import (
     AlarmMember,
@@ -22,12 +23,17 @@ from petcd.pb.etcdserverpb import (
 from petcd.pb.wire import varint
 from petcd.server import alarms as alarm
 from petcd.server import applier
+from petcd.server.member import Member
 from petcd.server.proposals import Waiter
 from petcd.server.quota import DEFAULT_BYTES
 
 
 class Maintenance(Service):
     """etcdserverpb.Maintenance."""
+
+    def __init__(self, member: Member) -> None:
+        super().__init__(member)
+        self.snapshots = Snapshots(member)
 
     def methods(self) -> list[Method]:
         return [
@@ -37,6 +43,7 @@ class Maintenance(Service):
             Method(b"/etcdserverpb.Maintenance/Hash", unary=self.hash),
             Method(b"/etcdserverpb.Maintenance/HashKV", unary=self.hash_kv),
             Method(b"/etcdserverpb.Maintenance/MoveLeader", unary=self.move_leader),
+            Method(b"/etcdserverpb.Maintenance/Snapshot", stream=self.snapshot),
         ]
 
     def status(self, call: Call, message: bytes) -> None:
@@ -163,6 +170,10 @@ class Maintenance(Service):
             member.flush_edges()
 
         member.transfer_leader(request.targetID, done)
+
+    def snapshot(self, stream: Stream) -> SnapshotHandler:
+        self.check_stream(stream, for_learners=True)
+        return SnapshotHandler(self.snapshots, stream)
 
 
 def describe_alarm(member_id: int, which: int) -> str:

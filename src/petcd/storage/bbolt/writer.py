@@ -70,7 +70,7 @@ def write_database(view: View, file: File, *, overrides: Overrides | None = None
     yield size
 
 
-def database_chunks(view: View, *, overrides: Overrides | None = None) -> Iterator[tuple[int, bytes]]:
+def database_chunks(view: View, *, overrides: Overrides | None = None) -> Generator[tuple[int, bytes]]:
     """The same without a file: chunks and where they belong, in ascending order but for the metas, last.
 
     A step that had nothing to show for its work yet yields an empty chunk.
