@@ -133,7 +133,7 @@ async def kill_leaders(
     report = Report(c.kind)
     rng = random.Random(seed)
     by_id = {c.member_id(host): host for host in c.members}
-    writers = Writers(c.endpoints, clients=clients)
+    writers = Writers(c.endpoints, clients=clients, pause=0.005, seconds=1.0)
     report.written = writers.written
     try:
         for number in range(1, kills + 1):

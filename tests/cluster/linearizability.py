@@ -78,11 +78,14 @@ class Recorded:
 class RegisterClient:
     """One client: one operation at a time, on keys of the present epoch, at a random member."""
 
-    def __init__(self, number: int, endpoints: list[str], seed: int, recorded: Recorded) -> None:
+    def __init__(
+        self, number: int, endpoints: list[str], seed: int, recorded: Recorded, *, cheat: bool = False
+    ) -> None:
         self._number = number
         self._endpoints = endpoints
         self._rng = random.Random(seed * 1000 + number)
         self._recorded = recorded
+        self._cheat = cheat
         self._callers: dict[str, Caller] = {}
         self._count = 0
         self._known: dict[bytes, bytes | None] = {}
@@ -158,7 +161,9 @@ class RegisterClient:
     async def _get(self, caller: Caller) -> None:
         key = self._register()
         invoke = time.monotonic()
-        answer: Any = await caller.call(pb.RangeRequest(key=key), seconds=OPERATION_SECONDS)
+        answer: Any = await caller.call(
+            pb.RangeRequest(key=key, serializable=self._cheat), seconds=OPERATION_SECONDS
+        )
         complete = time.monotonic()
         revision = answer.header.revision
         read = self._saw(revision, key, answer.kvs)
@@ -413,13 +418,22 @@ def _listed(counts: Counter[str]) -> str:
 
 
 async def torment(
-    c: Cluster, *, seconds: float, clients: int, seed: int, pause: float, say: Callable[[str], object]
+    c: Cluster,
+    *,
+    seconds: float,
+    clients: int,
+    seed: int,
+    pause: float,
+    cheat: bool,
+    say: Callable[[str], object],
 ) -> Report:
     recorded = Recorded()
     nemesis = Nemesis(c, seed, say=say)
     end = time.monotonic() + seconds
     started = time.monotonic()
-    workers = [RegisterClient(n, c.endpoints, seed, recorded).run(end, pause) for n in range(clients)]
+    workers = [
+        RegisterClient(n, c.endpoints, seed, recorded, cheat=cheat).run(end, pause) for n in range(clients)
+    ]
     await asyncio.gather(nemesis.run(seconds - 2), *workers)
     report = Report(c.kind, seed, recorded, nemesis.faults, time.monotonic() - started)
     report.wrong += recorded.failures + nemesis.dead()
@@ -453,12 +467,15 @@ def run(
     clients: int = 20,
     seed: int = 1,
     pause: float = 0.04,
+    cheat: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Report:
     # Few entries are kept, so that who was away is brought back by snapshots too.
     env = {"ETCD_SNAPSHOT_COUNT": "1000", "ETCD_SNAPSHOT_CATCHUP_ENTRIES": "200"}
     with cluster(kind, env=env) as c:
-        report = asyncio.run(torment(c, seconds=seconds, clients=clients, seed=seed, pause=pause, say=say))
+        report = asyncio.run(
+            torment(c, seconds=seconds, clients=clients, seed=seed, pause=pause, cheat=cheat, say=say)
+        )
         if report.wrong:
             kept = Path(tempfile.mkdtemp(prefix="violation-"))
             for member in c.members.values():
@@ -477,6 +494,11 @@ def main() -> int:
     parser.add_argument(
         "--pause", type=float, default=0.04, help="mean seconds between a client's operations"
     )
+    parser.add_argument(
+        "--cheat",
+        action="store_true",
+        help="pass serializable reads off as linearizable ones, which must be found out",
+    )
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args()
     report = run(
@@ -485,6 +507,7 @@ def main() -> int:
         clients=args.clients,
         seed=args.seed,
         pause=args.pause,
+        cheat=args.cheat,
         say=(lambda _: None) if args.quiet else print,
     )
     print(report.describe())
