@@ -243,7 +243,7 @@ def parse_hash_kv_request(body: bytes) -> int:
         return 0
     if not isinstance(shape, dict):
         raise ValueError("not an object")
-    revision = shape.get("revision")
+    revision = {name.lower(): value for name, value in shape.items()}.get("revision")
     if revision is None:
         return 0
     if not isinstance(revision, int) or isinstance(revision, bool) or not -(1 << 63) <= revision < 1 << 63:
