@@ -137,6 +137,14 @@ class EdgeConnection:
     def extra_info(self, name: str) -> Any:
         return self._transport.get_extra_info(name)
 
+    def set_reading(self, reading: bool) -> None:
+        if self._transport is None or self.closing:
+            return
+        if reading:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
     # ---- for the edge
 
     def _sniff(self, data: bytes) -> None:

@@ -61,6 +61,10 @@ class Sink(Protocol):
 
     def extra_info(self, name: str) -> Any: ...
 
+    def flush(self) -> None: ...
+
+    def set_reading(self, reading: bool) -> None: ...
+
 
 class HttpExchange:
     """One request and its answer. Answers after ``disconnected`` are dropped in silence."""
@@ -142,6 +146,16 @@ class HttpExchange:
         if not self.disconnected and self.state != self.ENDED:
             self.state = self.ENDED
             self._sink.abort()
+
+    def flush(self) -> None:
+        """Write what was sent now, instead of at the end of the turn."""
+        if not self.disconnected:
+            self._sink.flush()
+
+    def set_reading(self, reading: bool) -> None:
+        """Pause or resume the body of a streaming route (HTTP/1.1)."""
+        if not self.disconnected:
+            self._sink.set_reading(reading)
 
     # ---- from the connection
 

@@ -257,6 +257,14 @@ class Http1Connection:
         self.failed = True
         self.wake(self)
 
+    def flush(self) -> None:
+        if self.owner is not None:
+            self.owner.write()
+
+    def set_reading(self, reading: bool) -> None:
+        if self.owner is not None:
+            self.owner.set_reading(reading)
+
     def _send(self, event: Any) -> None:
         data = self._h11.send(event)
         if data:

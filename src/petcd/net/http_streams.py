@@ -137,6 +137,12 @@ class HttpStream(Http2Stream):
             self._done = True
             self._conn.queue(self._sid, b"", b"", None)
 
+    def flush(self) -> None:
+        """Nothing to do: the connection's streams share one write at the end of the turn."""
+
+    def set_reading(self, reading: bool) -> None:
+        """Nothing to do: the stream's window bounds what comes."""
+
     def abort(self) -> None:
         if not self._done:
             self._done = True
