@@ -11,8 +11,8 @@ backend of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from petcd import ETCD_VERSION
 from petcd.api.auth import Auth
@@ -23,23 +23,31 @@ from petcd.api.http import StatusPages, front_door
 from petcd.api.kv import KV
 from petcd.api.lease import LeaseService
 from petcd.api.maintenance import Maintenance
+from petcd.api.peer_pages import PeerPages
 from petcd.api.watch import Watch
-from petcd.errors import Code
+from petcd.errors import Code, EtcdError
 from petcd.logs import NULL, Logger
 from petcd.net.edge import STOPPED_TEXT, Edge
 from petcd.net.grpc import GrpcStats, Method, Router
 from petcd.net.http import HttpRouter
 from petcd.net.http2.limits import Limits
 from petcd.pb.etcdserverpb import LeaseGrantRequest, PutRequest, RangeRequest, TxnRequest
-from petcd.pb.membershippb import Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest
-from petcd.seams import Address, Listener, World
-from petcd.server.applier import CLUSTER_MEMBER_ATTR_SET, CLUSTER_VERSION_SET
-from petcd.server.autocompact import AutoCompactor, auto_compactor
+from petcd.pb.membershippb import Attributes, ClusterMemberAttrSetRequest
+from petcd.peer.joining import join, refuse_founded
+from petcd.peer.transport import PeerTransport
+from petcd.seams import Address, File, Listener, World
+from petcd.server.applier import CLUSTER_MEMBER_ATTR_SET
+from petcd.server.autocompact import auto_compactor
 from petcd.server.bootstrap import BackendFactory, open_backend, open_member
+from petcd.server.clusterversion import ClusterVersionMonitor
 from petcd.server.config import Config
+from petcd.server.corruption import CorruptionMonitor, initial_check
 from petcd.server.ids import hex_id
+from petcd.server.leadcheck import LeadCheck
 from petcd.server.leasing import LeaseRounds
 from petcd.server.member import Member, MemberStopped
+from petcd.server.membership import ClusterMember
+from petcd.server.parts import Parts
 from petcd.server.snapshotting import purge_files
 from petcd.server.url import Url
 from petcd.storage.datadir import DataDir
@@ -62,8 +70,8 @@ class Etcd:
         self._data: DataDir
         self._edge: Edge
         self._edges: list[Edge] = []
-        self._leases: LeaseRounds
-        self._auto_compactor: AutoCompactor | None = None
+        self._peer_edge: Edge | None = None
+        self._monitors: list[Monitor] = []
         self._gateway: Gateway | None = None
         self._ended: asyncio.Future[None] | None = None
         """Set by the first ``stop``; done when the last file is closed."""
@@ -78,12 +86,15 @@ class Etcd:
         *,
         make_backend: BackendFactory = open_backend,
     ) -> Etcd:
-        """Open the data directory, join the cluster of one, and serve; returns when clients are served.
+        """Open the data directory, take part in the cluster, and serve; returns when clients are served,
+        which takes a leader.
 
         Raises:
             StorageError: the data directory cannot be used.
-            ConfigError: the configuration does not fit the data directory.
+            ConfigError: the configuration does not fit the data directory, or the running cluster.
+            JoinError: the running cluster is not the one to join.
             OSError: an address cannot be listened on.
+            MemberRemoved: this member was removed from its cluster.
         """
         etcd = cls(config, world, logger)
         await etcd._start(make_backend)
@@ -92,8 +103,15 @@ class Etcd:
     async def _start(self, make_backend: BackendFactory) -> None:
         config, world, logger = self.config, self.world, self.logger
         self._data = DataDir(world.disk, config.data_dir, config.wal_dir, logger)
+        others: list[ClusterMember] = []
         try:
-            parts = open_member(world, config, logger, make_backend, self._data)
+            joined = None
+            if not self._data.has_wal():
+                if config.initial_cluster_state == "existing":
+                    joined, others = await join(world, config, logger)
+                else:
+                    await refuse_founded(world, config, logger)
+            parts = open_member(world, config, logger, make_backend, self._data, joined)
         except BaseException:
             self._data.close()
             raise
@@ -105,13 +123,19 @@ class Etcd:
         self.member = member = Member(
             world, config, parts, logger, flush_edges=self._edge.flush, failed=self._on_failed
         )
+        lead_check = LeadCheck(member)
+        self._leases = LeaseRounds(
+            member, checkpoints=config.feature("LeaseCheckpoint"), lead_check=lead_check
+        )
+        self._monitors = [self._leases, ClusterVersionMonitor(member), CorruptionMonitor(member)]
         try:
-            self._leases = LeaseRounds(member, checkpoints=config.feature("LeaseCheckpoint"))
-            self._auto_compactor = auto_compactor(member)
+            compactor = auto_compactor(member)
+            if compactor is not None:
+                self._monitors.append(compactor)
             stats = GrpcStats(router, self._edges)
             pages = StatusPages(member, stats, self._start_time_seconds)
             pages.add_to(http)
-            methods = _methods(member)
+            methods = _methods(member, lead_check)
             for method in methods:
                 router.add(method)
             if config.enable_grpc_gateway:
@@ -119,10 +143,12 @@ class Etcd:
                 self._gateway.add_to(http)
             self._log_start(restarted=parts.restarted)
             _compile_codecs()
+            await self._listen_to_peers(parts, lead_check, others)
             member.start()
-            self._leases.start()
-            if self._auto_compactor is not None:
-                self._auto_compactor.start()
+            for monitor in self._monitors:
+                monitor.start()
+            if config.feature("InitialCorruptCheck"):
+                await self._compare_with_others()
             await self._publish()
             await self._listen(pages)
             self._schedule_purge()
@@ -148,6 +174,44 @@ class Etcd:
 
     # -- joining ---------------------------------------------------------------------------------------
 
+    async def _listen_to_peers(
+        self, parts: Parts, lead_check: LeadCheck, others: Sequence[ClusterMember]
+    ) -> None:
+        """Make the transport and its listener; ``others`` are those that a joining member knows already."""
+        config, member = self.config, self.member
+        transport = PeerTransport(
+            self.world,
+            self.logger,
+            member_id=member.id,
+            cluster_id=member.cluster_id,
+            own_urls=[str(url) for url in config.advertise_peer_urls],
+            election_seconds=config.election_ms / 1000,
+            receiver=member,
+            snapshotter=parts.snapshotter,
+            check_database=_check_database,
+        )
+        member.peers = transport
+        for one in others:
+            transport.add_remote(one.id, one.peer_urls)
+        http = HttpRouter()
+        transport.add_to(http)
+        PeerPages(member, lead_check=lead_check).add_to(http)
+        edge = Edge(self.world, Router(), http=http, logger=self.logger)
+        self._peer_edge = edge
+        for url in config.listen_peer_urls:
+            self.listeners.append(await edge.listen(_address(url), grpc=False))
+
+    async def _compare_with_others(self) -> None:
+        """Raises: MemberStopped, when this member's data differs from that of the others."""
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        initial_check(self.member, told.set_result)
+        await asyncio.wait((told, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            self.failed.result()
+        problem = told.result()
+        if problem:
+            raise MemberStopped(problem)
+
     async def _publish(self) -> None:
         """Tell the cluster our name and client URLs, through the log, until it has been applied."""
         member, config = self.member, self.config
@@ -155,6 +219,8 @@ class Etcd:
         led: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         member.when_led(_resolver(led))
         await asyncio.wait((led, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            self.failed.result()
         attributes = Attributes(name=config.name, client_urls=urls)
         await self._propose(
             CLUSTER_MEMBER_ATTR_SET,
@@ -169,12 +235,6 @@ class Etcd:
                 "publish-timeout": f"{config.request_timeout_seconds:g}s",
             },
         )
-        wanted = ".".join(ETCD_VERSION.split(".")[:2]) + ".0"
-        if member.membership.version != wanted:
-            self.logger.info(
-                "setting up initial cluster version using v3 API", **{"cluster-version": wanted[:-2]}
-            )
-            await self._propose(CLUSTER_VERSION_SET, ClusterVersionSetRequest(ver=wanted))
 
     async def _propose(self, kind: int, request: Any) -> None:
         """Propose until it is applied. Raises what ended the member."""
@@ -264,6 +324,19 @@ class Etcd:
         finally:
             self._ended.set_result(None)
 
+    async def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let somebody else lead first: an election by time-out would stop all writes for a second."""
+        if self.member.stopped:
+            return
+        over: asyncio.Future[EtcdError | None] = loop.create_future()
+        self.member.hand_over(lambda problem: None if over.done() else over.set_result(problem))
+        await asyncio.wait((over, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        if over.done() and (problem := over.result()) is not None:
+            self.logger.warn(
+                "leadership transfer failed",
+                **{"local-member-id": hex_id(self.member.id), "error": problem.text},
+            )
+
     async def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         ends = {
             "name": self.config.name,
@@ -276,16 +349,16 @@ class Etcd:
             self._gateway.end_streams(Code.UNAVAILABLE, STOPPED_TEXT)
         for edge in self._edges:
             await edge.drain(_DRAIN_SECONDS_MAX)
-        self._leases.stop()
-        if self._auto_compactor is not None:
-            self._auto_compactor.stop()
-        self.logger.info(
-            "skipped leadership transfer for single voting member cluster",
-            **{"local-member-id": hex_id(self.member.id)},
-        )
+        for monitor in self._monitors:
+            monitor.stop()
+        await self._hand_over(loop)
         done: asyncio.Future[None] = loop.create_future()
         self.member.stop(_resolver(done))
         await asyncio.wait((done, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self._peer_edge is not None:
+            for listener in self.listeners:
+                listener.close()
+            self._peer_edge.abort()
         self.member.close()
         self._data.close()
         if not self.failed.done():
@@ -293,6 +366,14 @@ class Etcd:
         elif not self.failed.cancelled():
             self.failed.exception()  # it has been logged; whoever waits for it hears it all the same
         self.logger.info("closed etcd server", **ends)
+
+
+class Monitor(Protocol):
+    """Something that runs beside a member."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class _Published:
@@ -318,16 +399,23 @@ def _resolver(future: asyncio.Future[None]) -> Callable[[], None]:
     return resolve
 
 
-def _methods(member: Member) -> list[Method]:
+def _methods(member: Member, lead_check: LeadCheck) -> list[Method]:
     services = (
         KV(member),
         Watch(member),
-        LeaseService(member),
+        LeaseService(member, lead_check),
         Cluster(member),
         Maintenance(member),
         Auth(member),
     )
     return [method for service in services for method in service.methods()] + GrpcHealth().methods()
+
+
+def _check_database(file: File) -> None:
+    """Imported when the first one comes: most members never see one."""
+    from petcd.storage.bbolt import check_database
+
+    check_database(file)
 
 
 def _compile_codecs() -> None:

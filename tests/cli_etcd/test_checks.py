@@ -240,13 +240,6 @@ def test_what_is_not_asked_for_is_not_refused(arguments: list[str]) -> None:
     assert settle(arguments)
 
 
-def test_a_founding_member_stands_alone() -> None:
-    config = Config(name="a", initial_cluster_state="existing")
-    refuse_unsupported(config)
-    with pytest.raises(ConfigError, match="--initial-cluster-state=existing"):
-        refuse_unsupported(config, founding=True)
-
-
 def test_a_plain_member_asks_for_nothing_that_is_missing() -> None:
     assert all(not asked(Config()) for asked in UNSUPPORTED.values())
 

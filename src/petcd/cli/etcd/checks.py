@@ -183,9 +183,6 @@ UNSUPPORTED: Final[dict[str, Callable[[Config], object]]] = {
     "`--discovery-srv`, `--discovery-srv-name`": lambda config: (
         config.discovery.srv or config.discovery.srv_name
     ),
-    "`--initial-cluster-state=existing`": lambda config: config.initial_cluster_state == "existing",
-    "more than one member in `--initial-cluster`": lambda config: len(config.initial_cluster) > 1,
-    "`--force-new-cluster`": lambda config: config.force_new_cluster,
     "TLS for clients (certificate flags, `--auto-tls`, https URLs)": _client_tls,
     "TLS between members (`--peer-...` certificate flags, `--peer-auto-tls`, https URLs)": _peer_tls,
     "`--auth-token` other than `simple`": lambda config: config.auth_token != "simple",
@@ -199,18 +196,9 @@ UNSUPPORTED: Final[dict[str, Callable[[Config], object]]] = {
 }
 """Each thing that can be asked for and is not there, and whether a configuration asks for it."""
 
-_FOUNDING: Final = frozenset(
-    ("`--initial-cluster-state=existing`", "more than one member in `--initial-cluster`")
-)
-"""Of these, what only counts when a data directory is founded."""
 
-
-def refuse_unsupported(config: Config, *, founding: bool = False) -> None:
+def refuse_unsupported(config: Config) -> None:
     """Raises ConfigError naming everything asked for that this release lacks."""
-    lacking = [
-        what.replace("`", "")
-        for what, asked in UNSUPPORTED.items()
-        if (what in _FOUNDING) is founding and asked(config)
-    ]
+    lacking = [what.replace("`", "") for what, asked in UNSUPPORTED.items() if asked(config)]
     if lacking:
         raise ConfigError(f"not supported by this release of petcd: {'; '.join(lacking)}")

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from petcd.cli.etcd import hostinfo
-from petcd.cli.etcd.checks import refuse_unsupported
+from petcd.cli.etcd.gofail import arm_failpoints
 from petcd.cli.etcd.report import describe, expected, location, reason
 from petcd.cli.etcd.settings import Settings, parse_cluster, use_default_host, wants_default_host
 from petcd.cli.etcd.startlog import announce
@@ -103,7 +103,6 @@ def prepare(settings: Settings, logger: Logger) -> None:
     _ = config.compaction_retention
     config.initial_cluster = parse_cluster(settings.cluster_text)
     if not initialised:
-        refuse_unsupported(config, founding=True)
         problem = config.local_peer_urls_problem(hostinfo.resolve)
         if problem:
             raise ConfigError(problem)
@@ -187,13 +186,19 @@ def _check_ports(config: Config) -> None:
 
 
 async def _serve(config: Config, logger: Logger, loop: asyncio.AbstractEventLoop) -> int:
-    """Run the member until a signal; its number. Raises _Ended after a fatal error."""
+    """Run the member until a signal; its number. Raises _Ended after a fatal error, or a removal."""
     from petcd.embed import Etcd
     from petcd.seams.real import real_world
+    from petcd.server.member import MemberRemoved
 
     crashed: asyncio.Future[BaseException] = loop.create_future()
     loop.set_exception_handler(_on_callback_error(logger, crashed))
-    etcd = await Etcd.start(config, real_world(loop), logger)
+    world = real_world(loop)
+    arm_failpoints(world.failpoints, os.environ.get("GOFAIL_FAILPOINTS", ""))
+    try:
+        etcd = await Etcd.start(config, world, logger)
+    except MemberRemoved:
+        raise _Ended(0) from None
     signalled: asyncio.Future[int] = loop.create_future()
     _watch_signals(loop, signalled)
     _notify_ready(logger)
@@ -201,6 +206,9 @@ async def _serve(config: Config, logger: Logger, loop: asyncio.AbstractEventLoop
     failed: asyncio.Future[Any] = asyncio.ensure_future(etcd.failed)
     await asyncio.wait((signalled, failed, crashed), return_when=asyncio.FIRST_COMPLETED)
     if not signalled.done():
+        if failed.done() and isinstance(failed.exception(), MemberRemoved):
+            await _stop(etcd, logger)
+            raise _Ended(0)
         raise _Ended(_report_failure(crashed if crashed.done() else failed, logger))
     number = signalled.result()
     logger.info("received signal; shutting down", signal=_SIGNAL_NAMES[signal.Signals(number)])
