@@ -95,7 +95,7 @@ def check_database(file: File, *, every_page: bool = False) -> DatabaseInfo:
         unknown=tuple(database.unknown),
         consistent_index=_number(path, database, CONSISTENT_INDEX),
         term=_number(path, database, TERM),
-        conf_state=None if conf_state is None else decode_conf_state(conf_state),
+        conf_state=None if conf_state is None else _conf_state(path, conf_state),
         storage_version=_text(path, storage_version),
         cluster_version=_text(path, database.get(CLUSTER, CLUSTER_VERSION)),
         revision=max(revision, compact_revision, 1),
@@ -122,6 +122,17 @@ def _number(path: str, database: BboltFile, key: bytes) -> int:
     if len(value) != 8:
         raise CorruptError(path, f"{key.decode()} has {len(value)} bytes")
     return int.from_bytes(value, "big")
+
+
+def _conf_state(path: str, value: bytes) -> dict[str, Any]:
+    try:
+        shape = decode_conf_state(value)
+    except (TypeError, RecursionError) as error:
+        raise CorruptError(path, "confState is not a configuration") from error
+    for ids in shape.values():
+        if isinstance(ids, list) and not all(type(one) is int and 0 < one < 1 << 64 for one in ids):
+            raise CorruptError(path, "confState is not a configuration")
+    return shape
 
 
 def _text(path: str, value: bytes | None) -> str:
