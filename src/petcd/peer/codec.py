@@ -161,7 +161,8 @@ def decode_message(data: bytes, start: int, end: int) -> Message:
 def decode_entry(data: bytes, start: int, end: int) -> Entry:
     """The entry in ``data[start:end]``. Raises: DecodeError."""
     try:
-        # As etcd <= 3.6 and this program write it; that form can go into the log as it is.
+        # As etcd <= 3.6 and this program write it; that form can go into the log as it is, unless it is a
+        # proposal that has no place in the log yet.
         if data[start] == 8 and data[start + 2] == 16:
             kind = data[start + 1]
             term = data[start + 3]
@@ -172,14 +173,14 @@ def decode_entry(data: bytes, start: int, end: int) -> Entry:
                 index, i = long_varint(data, i + 1)
                 if i == end:
                     if kind < 3:
-                        return Entry(term, index, kind, b"", None, data[start:end])
+                        return Entry(term, index, kind, b"", None, data[start:end] if index else None)
                 elif data[i] == 34:
                     n = data[i + 1]
                     i += 2
                     if n > 127:
                         n, i = long_varint(data, i - 1)
                     if i + n == end and kind < 3:
-                        return Entry(term, index, kind, data[i:end], None, data[start:end])
+                        return Entry(term, index, kind, data[i:end], None, data[start:end] if index else None)
     except IndexError:
         pass  # too short for this spelling, at the end of what came
     return _any_entry(data, start, end)
