@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.server.fakepeers import FakePeers
+from tests.server.fakepeers import use_peers
 from tests.server.lab import SERVER, Lab, simulated
 
 from petcd import errors
@@ -102,7 +102,7 @@ async def test_a_second_voter_that_never_comes(lab: Lab) -> None:
     """One may always become two; with the second away there is no quorum."""
     answer = await lab.call(pb.MemberAddRequest(peerURLs=["http://n:1"]))
     assert [member.peerURLs for member in answer.members if not member.name] == [["http://n:1"]]
-    lab.member.peers = FakePeers(lab.member.clock)
+    use_peers(lab)
     third = pb.MemberAddRequest(peerURLs=["http://o:1"])
     assert await lab.refused(third) == row(errors.MemberNotEnoughStarted)
     asking = asyncio.ensure_future(lab.refused(pb.MemberUpdateRequest(ID=5, peerURLs=["http://o:1"])))

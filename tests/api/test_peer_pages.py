@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.server.fakepeers import FakePeers
+from tests.server.fakepeers import use_peers
 from tests.server.lab import SERVER, Lab, simulated
 
 from petcd.api.peer_pages import PeerPages, hash_kv_json
@@ -251,8 +251,8 @@ async def test_a_follower_hands_promotions_on_with_the_token(lab: Lab) -> None:
     member = lab.member
     member.membership.members[7] = ClusterMember(7, ("http://leader:1",), "leader")
     answers: list[Any] = [PeerAnswer(200, {}, b"[]\n"), PeerAnswer(500, {}, b"{}")]
-    peers = FakePeers(member.clock, lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
-    member.peers, member.lead = peers, 7
+    peers = use_peers(lab, lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
+    member.lead = 7
     status, headers, body = await pages.ask("POST", "/members/promote/5", authorization="secret")
     assert (status, headers["content-type"]) == (200, "application/json")
     assert [shape["id"] for shape in json.loads(body)] == sorted([7, member.id])

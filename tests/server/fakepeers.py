@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tests.server.lab import Lab
+
 from petcd.seams import Clock
+from petcd.server.clusterversion import ClusterVersionMonitor
+from petcd.server.corruption import CorruptionMonitor
 from petcd.server.peering import PeerAnswer, Solo
 
 
@@ -46,3 +50,13 @@ class FakePeers(Solo):
         asked = Asked(tuple(urls), method, path, body, dict(headers))
         self.asked.append(asked)
         self._clock.call_later(0.001, lambda: done(self.answer(asked)))
+
+
+def use_peers(lab: Lab, answer: Callable[[Asked], PeerAnswer] | None = None) -> FakePeers:
+    """Give the lab's member such peers, and stop what asks them without being told."""
+    for monitor in lab.etcd._monitors:
+        if isinstance(monitor, (ClusterVersionMonitor, CorruptionMonitor)):
+            monitor.stop()
+    peers = FakePeers(lab.member.clock, answer)
+    lab.member.peers = peers
+    return peers

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.server.fakepeers import Asked, FakePeers
+from tests.server.fakepeers import Asked, FakePeers, use_peers
 from tests.server.lab import Lab, simulated
 
 from petcd.logs import NULL, Logger
@@ -92,8 +92,8 @@ def monitored(lab: Lab, answer: Callable[[Asked], PeerAnswer]) -> FakePeers:
     member = lab.member
     member.membership.members[7] = ClusterMember(7, ("http://other:1",), "other")
     member.membership.version = ""
-    peers = FakePeers(member.clock, answer)
-    member.peers = peers
+    peers = use_peers(lab, answer)
+    lab.logged.clear()
     ClusterVersionMonitor(member).start()
     return peers
 
@@ -162,8 +162,7 @@ async def test_a_downgrade_ends_when_everybody_runs_its_target(lab: Lab) -> None
 @simulated()
 async def test_it_stops(lab: Lab) -> None:
     member = lab.member
-    peers = FakePeers(member.clock, lambda _: versions("3.6.14"))
-    member.peers = peers
+    peers = use_peers(lab, lambda _: versions("3.6.14"))
     member.membership.members[7] = ClusterMember(7, ("http://other:1",), "other")
     monitor = ClusterVersionMonitor(member)
     monitor.start()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.server.fakepeers import Asked, FakePeers
+from tests.server.fakepeers import Asked, FakePeers, use_peers
 from tests.server.lab import Lab, simulated
 
 from petcd import errors
@@ -45,11 +45,9 @@ def give_others(lab: Lab, answers: dict[int, Answer]) -> FakePeers:
     member = lab.member
     for other in OTHERS:
         member.membership.members[other] = ClusterMember(other, (f"http://{other:x}:1",), f"{other:x}")
-    peers = FakePeers(
-        member.clock, lambda asked: answers[int(asked.urls[0][len("http://") :].partition(":")[0], 16)](asked)
+    return use_peers(
+        lab, lambda asked: answers[int(asked.urls[0][len("http://") :].partition(":")[0], 16)](asked)
     )
-    member.peers = peers
-    return peers
 
 
 def test_answers_are_read() -> None:

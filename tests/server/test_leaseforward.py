@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.server.fakepeers import Asked, FakePeers
+from tests.server.fakepeers import Asked, FakePeers, use_peers
 from tests.server.lab import Lab, simulated
 
 from petcd import errors
@@ -22,9 +22,9 @@ def follow(lab: Lab, *answers: PeerAnswer) -> FakePeers:
     """Make the lab's member a follower of one that gives these answers, the last one again and again."""
     member = lab.member
     left = list(answers)
-    peers = FakePeers(member.clock, lambda _: left.pop(0) if len(left) > 1 else left[0])
+    peers = use_peers(lab, lambda _: left.pop(0) if len(left) > 1 else left[0])
     member.membership.members[LEADER] = ClusterMember(LEADER, ("http://leader:1", "http://leader:2"), "l")
-    member.peers, member.lead = peers, LEADER
+    member.lead = LEADER
     member.lessor.demote()
     return peers
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.server.fakepeers import FakePeers
+from tests.server.fakepeers import FakePeers, use_peers
 from tests.server.lab import Lab, simulated
 
 from petcd import errors
@@ -248,8 +248,7 @@ def forward(
     """Ask a follower whose leader gives these answers, the last one again and again."""
     member = lab.member
     member.membership.members[7] = ClusterMember(7, ("http://leader:1",), "leader")
-    peers = FakePeers(member.clock, lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
-    member.peers = peers
+    peers = use_peers(lab, lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
     member.lead = lead
     done: list[EtcdError | None] = []
     Reconfiguration(member).promote(5, "the token", done.append)

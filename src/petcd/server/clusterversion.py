@@ -116,6 +116,23 @@ class ClusterVersionMonitor:
 
     def start(self) -> None:
         self._look()
+        self._member.when_led(self._hasten)
+
+    def _hasten(self) -> None:
+        """At a start clients ask for the version at once, so it should not wait for the next look. A
+        leader's reads wait until its term is settled."""
+        if self._member.is_leader:
+            self._member.read(_settled, self, None)
+
+    # -- as the waiter of that read --------------------------------------------------------------------
+
+    def reply(self, _message: bytes, /) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._look()
+
+    def fail(self, _code: int, _text: str, /) -> None:
+        return
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -127,8 +144,8 @@ class ClusterVersionMonitor:
         member = self._member
         if member.stopped or member.stopping:
             return
-        self._timer = member.clock.call_later(member.tick_seconds, self._look)
         primary = member.lessor.primary
+        self._timer = member.clock.call_later(member.tick_seconds, self._look)
         now = member.clock.monotonic()
         if primary and not self._was_primary:
             self._next_check = now
@@ -261,6 +278,10 @@ class ClusterVersionMonitor:
         self._busy = False
         if problem:
             self._member.logger.warn("failed to cancel downgrade", error=problem)
+
+
+def _settled(monitor: ClusterVersionMonitor, _request: None) -> None:
+    monitor.reply(b"")
 
 
 class _Waiter:
