@@ -411,7 +411,7 @@ class Cluster:
         for member in everyone:
             if member.mounted:
                 subprocess.run(["umount", "--lazy", str(member.data_dir)], check=False, capture_output=True)
-        if self._own_directory:
+        if self._own_directory and not os.environ.get("PETCD_KEEP_CLUSTER"):
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
