@@ -171,3 +171,22 @@ async def test_it_stops(lab: Lab) -> None:
     monitor.stop()
     await asyncio.sleep(10)
     assert len(peers.asked) == count
+
+
+@simulated()
+async def test_a_cluster_that_goes_on_without_this_release(lab: Lab) -> None:
+    lab.member.membership.set_version("3.8.0")
+    await asyncio.sleep(0.2)
+    assert lab.member.stopped
+    with pytest.raises(InvalidDowngrade):
+        lab.etcd.failed.result()
+    (line,) = lab.messages("invalid downgrade; server version is lower than determined cluster version")
+    assert line == {"current-server-version": "3.7.1", "determined-cluster-version": "3.8"}
+
+
+@simulated()
+async def test_a_start_below_the_clusters_version(lab: Lab) -> None:
+    lab.etcd._monitors[1].stop()
+    lab.member.membership.set_version("3.8.0")
+    with pytest.raises(InvalidDowngrade):
+        await lab.restart()

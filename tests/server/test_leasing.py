@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+from tests.server.fakepeers import FakePeers
 from tests.server.lab import Lab, simulated
 
 from petcd.pb import etcdserverpb as pb
+from petcd.raft import MSG_HEARTBEAT, MSG_PROP, Message
+from petcd.seams import Clock
 
 
 async def grants(lab: Lab, count: int, ttl: int) -> None:
@@ -61,3 +65,42 @@ async def test_checkpoints_in_batches_of_a_thousand(lab: Lab) -> None:
     await asyncio.sleep(301)
     assert lab.member.node.last_index == entries + 2
     assert {lease.remaining_ttl > 0 for lease in lab.member.lessor.by_remaining()} == {True}
+
+
+class Overheard(FakePeers):
+    """Peers that keep what they are to send."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.sent: list[Message] = []
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self.sent += messages
+
+
+@simulated(features={"LeaseCheckpoint": True})
+async def test_a_leader_that_has_just_been_deposed_hands_nothing_on(lab: Lab) -> None:
+    """The next leader gave every lease its whole time again, so it must not be asked to end one."""
+    await grants(lab, 20, 2)
+    await grants(lab, 5, 3600)
+    member, rounds = lab.member, lab.etcd._leases
+    await asyncio.sleep(1.4)
+    rounds.stop()
+    await asyncio.sleep(1)
+    assert len(member.lessor.take_expired(member.clock.monotonic(), 1)) == 1
+    rounds._next_checkpoint = 0.0
+    peers = member.peers = Overheard(member.clock)
+    heartbeat = Message(MSG_HEARTBEAT, to=member.id, from_=7, term=member.node.term + 1)
+    process = lab.host.process
+    assert process is not None
+
+    def depose() -> None:
+        member.receive([heartbeat])
+        rounds._round()
+
+    process.run(depose)
+    await asyncio.sleep(0.3)
+    assert member.lead == 7
+    assert [message for message in peers.sent if message.type == MSG_PROP] == []
+    assert len(member.lessor) == 25
+    rounds.stop()

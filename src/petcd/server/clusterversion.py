@@ -113,8 +113,11 @@ class ClusterVersionMonitor:
         self._next_check = 0.0
         self._next_downgrade_check = 0.0
         self._busy = False
+        self._checked_version = ""
 
     def start(self) -> None:
+        """Raises: InvalidDowngrade."""
+        self._check_own()
         self._look()
         self._member.when_led(self._hasten)
 
@@ -145,6 +148,11 @@ class ClusterVersionMonitor:
         if member.stopped or member.stopping:
             return
         primary = member.lessor.primary
+        try:
+            self._check_own()
+        except InvalidDowngrade as reason:
+            member.fail(reason)
+            return
         self._timer = member.clock.call_later(member.tick_seconds, self._look)
         now = member.clock.monotonic()
         if primary and not self._was_primary:
@@ -159,6 +167,13 @@ class ClusterVersionMonitor:
         elif self._downgrade_check_due(now):
             self._next_downgrade_check = now + member.config.downgrade_check_seconds
             self._ask(self._end_downgrade)
+
+    def _check_own(self) -> None:
+        """Raises: InvalidDowngrade, when the cluster has gone where this release cannot follow."""
+        version = self._member.membership.version
+        if version != self._checked_version:
+            check_server_version(version, self._member.logger)
+            self._checked_version = version
 
     def _downgrade_check_due(self, now: float) -> bool:
         member = self._member

@@ -6,6 +6,8 @@ Source: contract wire-v3 section 5.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from petcd import errors
@@ -86,7 +88,9 @@ class LeaseRounds:
             self._propose()
             if self._checkpoints and now >= self._next_checkpoint:
                 self._next_checkpoint = now + _CHECKPOINT_ROUND_SECONDS
-                self._checkpoint(now)
+                with self._leading() as leading:
+                    if leading:
+                        self._checkpoint(now)
         else:
             for lease_id in self._due:
                 member.lessor.retry(lease_id)
@@ -99,18 +103,32 @@ class LeaseRounds:
         return self._member.lessor.primary and self._lead_check.is_sure(now)
 
     def _propose(self) -> None:
-        """Propose what may be in flight. A refusal at once comes back through ``revoked``."""
-        member = self._member
-        if self._proposing or member.stopping or member.stopped:
-            return
-        if not self._may_end_leases(member.clock.monotonic()):
-            return
-        self._proposing = True
-        while self._due and self._in_flight < _REVOKES_IN_FLIGHT_MAX:
-            lease_id = self._due.popleft()
-            self._in_flight += 1
-            member.propose_message(LEASE_REVOKE, LeaseRevokeRequest(ID=lease_id), _Revocation(self, lease_id))
+        """Propose soon what may be in flight; not now, because a turn may be under way."""
+        if self._due and not self._proposing:
+            self._proposing = True
+            self._member.clock.call_soon(self._propose_now)
+
+    def _propose_now(self) -> None:
+        """A refusal at once comes back through ``revoked``."""
         self._proposing = False
+        with self._leading() as leading:
+            while leading and self._due and self._in_flight < _REVOKES_IN_FLIGHT_MAX:
+                lease_id = self._due.popleft()
+                self._in_flight += 1
+                request = LeaseRevokeRequest(ID=lease_id)
+                self._member.propose_message(LEASE_REVOKE, request, _Revocation(self, lease_id))
+
+    @contextmanager
+    def _leading(self) -> Iterator[bool]:
+        """Whether this member leads, now that all it has heard is taken in; what is proposed inside becomes
+        entries of its own term, before it can hear more. Otherwise a leader that steps down would hand its
+        proposals on to the next one."""
+        member = self._member
+        member.turn()
+        leads = self._may_end_leases(member.clock.monotonic()) and not (member.stopping or member.stopped)
+        yield leads
+        if leads:
+            member.turn()
 
     def _checkpoint(self, now: float) -> None:
         due = self._member.lessor.due_checkpoints(now)
