@@ -110,7 +110,8 @@ async def test_a_failure_is_tried_again_soon(lab: Lab) -> None:
 
 @simulated()
 async def test_the_choice(lab: Lab) -> None:
-    assert lab.etcd._auto_compactor is None
+    kinds = (RevisionCompactor, PeriodicCompactor)
+    assert not any(isinstance(monitor, kinds) for monitor in lab.etcd._monitors)
     member = lab.member
     for mode, text, kind in (
         ("revision", "5", RevisionCompactor),

@@ -206,6 +206,7 @@ async def test_a_failure_with_many_revocations_due(lab: Lab) -> None:
     await asyncio.sleep(3)
     hang(lab)
     inside(lab, rounds._round)
+    await asyncio.sleep(0.001)
     assert rounds._in_flight == 16
     inside(lab, lab.member.fail, RuntimeError("a disk"))
     assert lab.member.stopped
