@@ -218,3 +218,17 @@ def test_the_text_is_what_prometheus_parses() -> None:
     counts = [read("h_bucket", le=le) for le in ("0.1", "1", "+Inf")]
     assert counts == [2, 3, 4]
     assert (read("h_count"), round(read("h_sum"), 2)) == (4, 7.65)
+
+
+@simulated()
+async def test_members_and_learners(lab: Lab) -> None:
+    own = f"{lab.member.id:x}"
+    added = await lab.call(pb.MemberAddRequest(peerURLs=["http://l:1"], isLearner=True))
+    with pytest.raises(errors.LearnerNotReady):
+        await lab.call(pb.MemberPromoteRequest(ID=added.member.ID))
+    await lab.call(pb.MemberRemoveRequest(ID=added.member.ID))
+    page = await scrape(lab)
+    assert page("etcd_network_known_peers", Local=own, Remote=own) == 1
+    assert page("etcd_network_known_peers", Local=own, Remote=f"{added.member.ID:x}") == 0
+    assert page("etcd_server_learner_promote_failures", Reason=errors.LearnerNotReady.text) == 1
+    assert page("etcd_server_learner_promote_successes") == 0

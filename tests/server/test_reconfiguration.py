@@ -186,9 +186,9 @@ def test_promoting(members: list[ClusterMember], match: int, expected: type[Etcd
     if expected is None:
         (change,) = stub.proposed
         assert change.context == b'{"id":153,"peerURLs":null,"isPromote":true}'
-        assert operations.promotions == 1
+        assert stub.membership.promotions == 1
     else:
-        assert operations.failed_promotions == {expected.text: 1}
+        assert stub.membership.failed_promotions == {expected.text: 1}
 
 
 def test_promoting_whom_raft_does_not_know() -> None:

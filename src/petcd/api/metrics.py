@@ -123,6 +123,27 @@ def _server(page: Exposition, member: Member) -> None:
         own is not None and own.is_learner,
         "Whether or not this member is a learner.",
     )
+    membership = member.membership
+    page.counter(
+        "etcd_server_learner_promote_successes",
+        membership.promotions,
+        "The number of learners promoted while this member is leader.",
+    )
+    if membership.failed_promotions:
+        page.labelled(
+            "counter",
+            "etcd_server_learner_promote_failures",
+            "The number of refused promotions while this member is leader.",
+            [({"Reason": reason}, count) for reason, count in sorted(membership.failed_promotions.items())],
+        )
+    local = f"{member.id:x}"
+    known = [(one, 1.0) for one in membership.members] + [(one, 0.0) for one in membership.removed]
+    page.labelled(
+        "gauge",
+        "etcd_network_known_peers",
+        "The members of the cluster; 0 for those that were removed.",
+        [({"Local": local, "Remote": f"{one:x}"}, value) for one, value in sorted(known)],
+    )
     page.counter(
         "etcd_server_leader_changes_seen_total", member.leader.changes, "The number of leader changes seen."
     )
@@ -211,7 +232,9 @@ def _disk(page: Exposition, member: Member) -> None:
         "The latency distribution of backend defragmentation.",
     )
     page.gauge(
-        "etcd_disk_defrag_inflight", member.jobs.defragmenting, "Whether or not defrag is active on the member."
+        "etcd_disk_defrag_inflight",
+        member.jobs.defragmenting,
+        "Whether or not defrag is active on the member.",
     )
 
 
@@ -241,7 +264,9 @@ def _mvcc(page: Exposition, member: Member) -> None:
         "etcd_debugging_mvcc_compact_revision", store.compact_rev, "The revision of the last compaction."
     )
     page.counter(
-        "etcd_debugging_mvcc_db_compaction_keys_total", member.compaction.compactor.pruned, "Revisions compacted away."
+        "etcd_debugging_mvcc_db_compaction_keys_total",
+        member.compaction.compactor.pruned,
+        "Revisions compacted away.",
     )
     page.gauge("etcd_debugging_mvcc_watch_stream_total", hub.stream_count, "Watch streams.")
     page.gauge("etcd_debugging_mvcc_watcher_total", hub.watcher_count, "Watchers.")

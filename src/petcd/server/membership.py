@@ -246,6 +246,10 @@ class Membership:
     downgrade_target: str = ""
     """The version a downgrade aims at; empty when none is under way."""
     learner_count: int = 0
+    promotions: int = 0
+    """Learners promoted at this member's word, for the metrics."""
+    failed_promotions: dict[str, int] = field(default_factory=dict)
+    """Those it refused, by reason."""
 
     def restore(self) -> None:
         """Read the buckets; entries that the log holds beyond them come again through apply."""

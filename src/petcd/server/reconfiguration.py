@@ -69,9 +69,6 @@ class Reconfiguration:
 
     def __init__(self, member: Member) -> None:
         self._member = member
-        self.promotions = 0
-        self.failed_promotions: dict[str, int] = {}
-        """By text, for the metrics."""
 
     # -- the four changes ------------------------------------------------------------------------------
 
@@ -118,10 +115,12 @@ class Reconfiguration:
         """The leader's part; elsewhere the answer is NotLeader."""
 
         def finish(error: EtcdError | None) -> None:
+            membership = self._member.membership
             if error is None:
-                self.promotions += 1
+                membership.promotions += 1
             else:
-                self.failed_promotions[error.text] = self.failed_promotions.get(error.text, 0) + 1
+                failed = membership.failed_promotions
+                failed[error.text] = failed.get(error.text, 0) + 1
             done(error)
 
         def applied() -> None:
