@@ -27,7 +27,7 @@ from petcd.seams import File
 from petcd.server.describe import go_duration
 from petcd.server.member import Member
 from petcd.storage import schema
-from petcd.storage.bbolt import DatabaseExport
+from petcd.storage.bbolt import DatabaseExport, discard
 
 BLOB_BYTES: Final = 32 << 10
 """As much of the database as Go puts into a message."""
@@ -134,8 +134,7 @@ class _SharedFile:
         if member.stopped:
             self.file.close()
         else:
-            # Only now a file system gives the space back, which takes its time with a large file.
-            member.snapshot_lane.submit(self.file.close, lambda _: None, lambda _: None)
+            member.snapshot_lane.submit(partial(discard, self.file), lambda _: None, lambda _: None)
 
 
 class SnapshotHandler(StreamHandler):

@@ -6,7 +6,7 @@ form that ``Backend.replace`` takes; ``check_database`` looks whether it is one.
 """
 
 from petcd.storage.bbolt.database import DatabaseInfo, check_database, read_database
-from petcd.storage.bbolt.export import DatabaseExport
+from petcd.storage.bbolt.export import DatabaseExport, discard
 from petcd.storage.bbolt.reader import BboltFile, PageCount
 from petcd.storage.bbolt.writer import Overrides, database_chunks, write_database
 
@@ -18,6 +18,7 @@ __all__ = [
     "PageCount",
     "check_database",
     "database_chunks",
+    "discard",
     "read_database",
     "write_database",
 ]

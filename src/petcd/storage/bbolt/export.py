@@ -18,6 +18,20 @@ from petcd.storage.bbolt.writer import Overrides, database_chunks
 
 WRITE_BYTES: Final = 1 << 20
 _WRITES_MAX: Final = 2
+_DISCARD_BYTES: Final = 2 << 20
+
+
+def discard(file: File) -> None:
+    """Give a file's space back and close it; blocks.
+
+    In steps: a file system that gives much back at once holds up every sync meanwhile, the WAL's too (ext4:
+    35 ms for 150 MB, several times).
+    """
+    try:
+        for size in range(file.size() - _DISCARD_BYTES, 0, -_DISCARD_BYTES):
+            file.truncate(size)
+    finally:
+        file.close()
 
 
 class DatabaseExport:
@@ -169,10 +183,10 @@ class DatabaseExport:
         if view is not None:
             view.close()
         if self._file is not None or not self._complete:
-            # Behind whatever is under way; the space of a large file takes its time to be given back.
+            # Behind whatever is under way.
             self._lane.submit(self._close_file, lambda _: None, lambda _: None)
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            discard(file)
