@@ -154,9 +154,10 @@ async def kill_leaders(
             leader.start()
             await serves(leader.endpoint)
             report.restart_seconds.append(time.monotonic() - restarted)
+            times = (report.leader_seconds[-1], report.write_seconds[-1], report.restart_seconds[-1])
             say(
-                f"kill {number}: {leader.name}, then m{by_id[new]} after {report.leader_seconds[-1]:.2f} s, "
-                f"a write after {report.write_seconds[-1]:.2f} s"
+                f"kill {number}: {leader.name}; m{by_id[new]} leads after {times[0]:.2f} s, "
+                f"a write after {times[1]:.2f} s, {leader.name} is back in {times[2]:.2f} s"
             )
     finally:
         await writers.stop()
