@@ -18,6 +18,7 @@ from petcd.net.grpc.client import ClientConnection
 from petcd.pb import etcdserverpb as pb
 from petcd.pb.etcdserverpb import SnapshotRequest, SnapshotResponse
 from petcd.pb.mvccpb import KeyValue
+from petcd.server.membership import ClusterMember
 from petcd.storage.bbolt import DatabaseInfo, check_database, read_database
 from petcd.storage.schema import BUCKETS, KEY
 from petcd.testing.drive import Loss
@@ -275,6 +276,16 @@ async def test_the_gateway(lab: Lab) -> None:
     assert parts[0]["version"] == "3.7.0"
     assert int(parts[0]["remaining_bytes"]) == sum(map(len, blobs[1:-1]))
     assert len(keys(Bytes(b"".join(blobs)))) == 40
+
+
+@simulated()
+async def test_a_learner_gives_its_database(lab: Lab) -> None:
+    await lab.put(b"a")
+    membership = lab.member.membership
+    own = membership.members[lab.member.id]
+    membership.members[own.id] = ClusterMember(own.id, own.peer_urls, own.name, own.client_urls, True)
+    membership.learner_count = 1
+    assert keys(await snapshot(lab)) == [b"a"]
 
 
 @simulated()

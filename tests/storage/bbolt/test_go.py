@@ -6,6 +6,7 @@ import json
 import random
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -327,6 +328,21 @@ def test_a_petcd_member_saved_and_restored_by_go(tmp_path: Path) -> None:
         server.etcdctl("snapshot", "save", str(path))
         found, hashed = content(server), hash_kv(server)
         older = hash_kv(server, 50)
+        other = tmp_path / "other.db"
+        save = "import sys; from petcd.cli.etcdctl import main; sys.exit(main())"
+        command = [
+            sys.executable,
+            "-c",
+            save,
+            f"--endpoints={server.endpoint}",
+            "snapshot",
+            "save",
+            str(other),
+        ]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, env=clean_environment())
+        assert said.stdout == f"Snapshot saved at {other}\nServer version 3.7.0\n"
+        assert other.stat().st_size == path.stat().st_size
+        assert go_status(other) == go_status(path)
     assert go_status(path) == our_status(path)
     assert Restored(path).content() == found
     go = Server("go", tmp_path / "go")
