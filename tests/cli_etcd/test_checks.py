@@ -196,7 +196,6 @@ UNSUPPORTED_ASKED = [
     ["--discovery-token=x", "--discovery-endpoints=a"],
     ["--discovery-srv=x"],
     ["--discovery-srv-name=x"],
-    ["--force-new-cluster"],
     ["--cert-file=a", "--key-file=b"],
     ["--auto-tls"],
     ["--client-cert-auth"],

@@ -157,10 +157,6 @@ def test_a_traceback_comes_with_the_debug_level_only() -> None:
         ),
         (["--auto-compaction-retention=x"], 'error parsing CompactionRetention: time: invalid duration "x"'),
         (["--listen-peer-urls=http://127.0.0.1:99999"], "listen tcp: address 99999: invalid port"),
-        (
-            ["--initial-cluster=m1=http://localhost:2380,m2=http://localhost:1"],
-            "not supported by this release of petcd: more than one member in --initial-cluster",
-        ),
     ],
 )
 def test_refused_while_starting(arguments: list[str], error: str) -> None:

@@ -46,6 +46,10 @@ class Config:
     """Answer reads from the leader's lease instead of a round of heartbeats: trusts every clock (thesis
     6.4.1)."""
 
+    lazy_commit: bool = False
+    """Leading: tell a member of a commit with its next entries, and at once only where it waits for it (an
+    entry it proposed, a configuration change). The outside must call ``announce_commit`` soon after."""
+
     def check(self) -> None:
         """Raises: ``ValueError``."""
         if self.id <= 0:

@@ -55,6 +55,9 @@ def step(raft: Raft, message: Message) -> None:
             propose(raft, message.entries)
         except ConfChangeError as error:
             raise MessageError(f"{message.from_} proposes no configuration change: {error}") from error
+        proposer = raft.tracker.progress.get(message.from_)
+        if proposer is not None:
+            proposer.proposed = raft.log.last_index
     elif kind == MSG_READ_INDEX:
         if len(message.entries) != 1:
             raise MessageError(f"one read with {len(message.entries)} contexts")
@@ -260,15 +263,22 @@ def flush(raft: Raft) -> None:
         _send_heartbeats(raft)
     if raft.replicate_due:
         raft.replicate_due = False
+        lazy = raft.config.lazy_commit and not raft.announce
+        raft.announce = raft.commit_unsaid = False
         committed = raft.log.committed
         progress_of = raft.tracker.progress
         for member in raft.tracker.peers:
             progress = progress_of[member]
-            if progress.due or progress.can_bump_commit(committed):
+            if progress.due:
                 progress.due = False
                 _maybe_send_append(raft, member, progress, send_empty=True)
             while _maybe_send_append(raft, member, progress, send_empty=False):
                 pass
+            if progress.can_bump_commit(committed):
+                if lazy and progress.sent_commit >= max(progress.proposed, raft.pending_conf_index):
+                    raft.commit_unsaid = True
+                else:
+                    _maybe_send_append(raft, member, progress, send_empty=True)
 
 
 def _send_heartbeats(raft: Raft) -> None:

@@ -291,6 +291,17 @@ class Node:
         raft.send(Message(MSG_READ_INDEX, to=raft.lead, entries=[Entry(data=context)]))
         return True
 
+    @property
+    def commit_unsaid(self) -> bool:
+        """Whether a member has the entries of a commit that it was not told of (``Config.lazy_commit``)."""
+        return self._raft.commit_unsaid
+
+    def announce_commit(self) -> None:
+        """Tell everybody of the commit index with the next Ready."""
+        raft = self._raft
+        if raft.commit_unsaid:
+            raft.announce = raft.replicate_due = True
+
     def transfer_leader(self, to: int) -> None:
         """Hand the leadership to ``to`` (asked of the leader when we are not it). Watch ``lead`` for the
         outcome."""

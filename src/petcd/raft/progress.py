@@ -47,6 +47,7 @@ class Progress:
         "next",
         "paused",
         "pending_snapshot",
+        "proposed",
         "recent_active",
         "sent_commit",
         "state",
@@ -68,6 +69,8 @@ class Progress:
         self.is_learner = is_learner
         self.sent_commit = 0
         """Highest commit index in a MsgApp sent to it since it was last probed."""
+        self.proposed = 0
+        """Index of the last entry that it proposed in this term: it waits to hear of its commit."""
         self.due = False
         """A MsgApp is to be sent at the end of the turn even if it carries no entries."""
 
@@ -81,6 +84,7 @@ class Progress:
         self.match = match
         self.next = next_index
         self.recent_active = False
+        self.proposed = 0
         self.due = False
         self._enter(PROBE)
 

@@ -61,6 +61,8 @@ class Raft:
 
     __slots__ = (
         "after_append",
+        "announce",
+        "commit_unsaid",
         "config",
         "durable_term",
         "election_elapsed",
@@ -111,6 +113,10 @@ class Raft:
         self.after_append: list[Message] = []
         self.heartbeat_due = False
         """Leading: send heartbeats at the end of the turn."""
+        self.announce = False
+        """Leading: tell everybody of the commit index at the end of the turn (``Config.lazy_commit``)."""
+        self.commit_unsaid = False
+        """Leading: somebody has not been told of the commit index yet."""
         self.replicate_due = False
         """Leading: see at the end of the turn who can be sent entries or a commit index."""
         self._draw_timeout()
@@ -173,6 +179,7 @@ class Raft:
         self.postponed_reads.clear()
         self.heartbeat_due = False
         self.replicate_due = False
+        self.announce = self.commit_unsaid = False
 
     def become_follower(self, term: int, lead: int) -> None:
         self._reset(term)

@@ -28,9 +28,11 @@ T = TypeVar("T")
 
 _F_OFD_SETLK: Final = 37
 _BACKLOG: Final = 1024
-_SHORT_SECONDS: Final = 0.0002
-"""Waking another thread and being woken by it takes 20 to 60 µs, and this much where cores are few."""
-_FADING: Final = 0.97
+_SHORT_SECONDS: Final = 0.0006
+"""Waking another thread and being woken by it takes 20 to 60 µs, several times that where cores are few and
+busy, and a lone writer waits for it with every request."""
+_WEIGHT: Final = 1 / 16
+"""Of the newest job in the average: one that took ten times as long sends the next ones to the thread."""
 
 
 class LoopClock:
@@ -202,8 +204,8 @@ class ThreadLane:
         self._submitted = 0
         """Written by the member's thread, as ``_finished`` is by the lane's: equal when the lane is idle."""
         self._finished = 0
-        self._longest_seconds = 0.0
-        """The longest of the jobs seen lately; one that took long is forgotten over the next hundreds."""
+        self._usual_seconds = 0.0
+        """What jobs took lately, on average."""
         self._jobs: queue.SimpleQueue[tuple[Any, Any, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -218,7 +220,7 @@ class ThreadLane:
         self._jobs.put((job, done, failed))
 
     def try_now(self, job: Callable[[], object]) -> bool:
-        if self._submitted != self._finished or self._longest_seconds > _SHORT_SECONDS:
+        if self._submitted != self._finished or self._usual_seconds > _SHORT_SECONDS:
             return False
         began = time.perf_counter()
         job()
@@ -226,8 +228,7 @@ class ThreadLane:
         return True
 
     def _note(self, seconds: float) -> None:
-        faded = self._longest_seconds * _FADING
-        self._longest_seconds = seconds if seconds > faded else faded
+        self._usual_seconds += (seconds - self._usual_seconds) * _WEIGHT
 
     def close(self) -> None:
         self._jobs.put(None)

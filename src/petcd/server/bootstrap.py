@@ -312,6 +312,7 @@ def _assemble(
             pre_vote=config.pre_vote,
             applied=max(applied, snapshot.metadata.index),
             conf_state=conf_state,
+            lazy_commit=True,
         ),
         hard_state,
         snapshot.metadata,
