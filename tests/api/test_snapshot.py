@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from unittest.mock import patch
 
 import pytest
 from tests.server.lab import Lab, connect_slowly, simulated
@@ -21,6 +22,7 @@ from petcd.pb.mvccpb import KeyValue
 from petcd.server.membership import ClusterMember
 from petcd.storage.bbolt import DatabaseInfo, check_database, read_database
 from petcd.storage.schema import BUCKETS, KEY
+from petcd.testing.disk import SimFile
 from petcd.testing.drive import Loss
 
 PATH = "/etcdserverpb.Maintenance/Snapshot"
@@ -162,7 +164,8 @@ async def test_a_reader_sets_the_pace(lab: Lab) -> None:
 async def test_readers_that_go_away(lab: Lab) -> None:
     """At any point: while the backend commits, while the file is made, while it is sent."""
     await fill(lab, 300, 10_000)
-    for milliseconds in (0, 0.01, 0.1, 0.3, 1, 2, 3, 5, 8, 13, 21):
+    lab.host.drive.faults.lane_seconds = lambda: 0.001
+    for milliseconds in (0, 0.01, 0.1, 0.3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 21, 34):
         stream = lab.connection.stream(PATH.encode())
         stream.send(SnapshotRequest().encode())
         await asyncio.sleep(milliseconds / 1000)
@@ -218,11 +221,35 @@ async def test_no_room(lab: Lab) -> None:
 
 
 @simulated()
+async def test_a_file_that_cannot_be_read(lab: Lab) -> None:
+    """The call fails, nothing else does."""
+    await fill(lab, 100, 10_000)
+    read = SimFile.pread
+    for broken in (b"short", OSError(5, "Input/output error")):
+
+        def pread(file: SimFile, size: int, offset: int, /, broken: bytes | OSError = broken) -> bytes:
+            if "snapshot" not in file.path or not offset:
+                return read(file, size, offset)
+            if isinstance(broken, bytes):
+                return broken
+            raise broken
+
+        with (
+            patch.object(SimFile, "pread", pread),
+            pytest.raises(EtcdError, match=r"cannot be read|output error"),
+        ):
+            await snapshot(lab)
+    assert len(lab.messages("failed to send database snapshot to client")) == 2
+    assert len(keys(await snapshot(lab))) == 100
+
+
+@simulated()
 async def test_stopped_meanwhile(lab: Lab) -> None:
     """Whole or an error, at whatever point of it the member stops."""
     await fill(lab, 300, 10_000)
+    lab.host.drive.faults.lane_seconds = lambda: 0.0005
     ends = []
-    for milliseconds in (0.05, 0.1, 0.3, 1, 1.5, 3, 50):
+    for milliseconds in (0.05, 0.1, 0.3, 1, 1.5, 3, 4, 5, 6, 8, 50):
         slow = await connect_slowly(lab, 65_536)
         reading = asyncio.ensure_future(snapshot(lab, slow))
         await asyncio.sleep(milliseconds / 1000)
