@@ -66,6 +66,8 @@ class Etcd:
         self.logger = logger
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.listeners: list[Listener] = []
+        """Of clients; their addresses are real where a port was given as 0."""
+        self.peer_listeners: list[Listener] = []
         self.member: Member
         self._data: DataDir
         self._edge: Edge
@@ -199,7 +201,7 @@ class Etcd:
         edge = Edge(self.world, Router(), http=http, logger=self.logger)
         self._peer_edge = edge
         for url in config.listen_peer_urls:
-            self.listeners.append(await edge.listen(_address(url), grpc=False))
+            self.peer_listeners.append(await edge.listen(_address(url), grpc=False))
 
     async def _compare_with_others(self) -> None:
         """Raises: MemberStopped, when this member's data differs from that of the others."""
@@ -356,7 +358,7 @@ class Etcd:
         self.member.stop(_resolver(done))
         await asyncio.wait((done, self.failed), return_when=asyncio.FIRST_COMPLETED)
         if self._peer_edge is not None:
-            for listener in self.listeners:
+            for listener in self.peer_listeners:
                 listener.close()
             self._peer_edge.abort()
         self.member.close()

@@ -241,6 +241,13 @@ class Node:
         self._raft.election_elapsed = 0
         return self._raft.hup()
 
+    def hasten(self) -> None:
+        """Campaign as if nothing had been heard of a leader for an election timeout, after the random part
+        of this node's own: there is evidence that none is there. Timing only; votes are what they are."""
+        raft = self._raft
+        if raft.role is not LEADER:
+            raft.election_elapsed = max(raft.election_elapsed, raft.config.election_ticks - 1)
+
     def propose(self, entries: Sequence[Entry]) -> None:
         """Propose a batch, all or none.
 

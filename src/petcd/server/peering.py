@@ -45,7 +45,7 @@ class Peers(Protocol):
         ...
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Queue messages, none of them a MsgSnap; dropped (and reported unreachable) where there is no way."""
+        """Queue messages, none of them a MsgSnap; dropped, and reported, where there is no way."""
         ...
 
     def send_snapshot(self, message: Message, path: str, done: Callable[[bool], object]) -> None:
@@ -93,6 +93,10 @@ class Receiver(Protocol):
     def is_removed(self, member_id: int) -> bool: ...
 
     def report_unreachable(self, member_id: int) -> None: ...
+
+    def on_refused(self, member_id: int) -> None:
+        """Nothing listens any more where this member did: its process is gone, or starting again."""
+        ...
 
     def on_removed(self) -> None:
         """Another member says that this one was removed from the cluster for good: end without failure."""
