@@ -63,14 +63,21 @@ class Station:
     """One member's transport and its listener."""
 
     def __init__(
-        self, world: World, member_id: int, url: str, *, cluster_id: int = CLUSTER, **options: Any
+        self,
+        world: World,
+        member_id: int,
+        url: str,
+        *,
+        directory: str = "snap",
+        cluster_id: int = CLUSTER,
+        **options: Any,
     ) -> None:
         self.world = world
         self.id = member_id
         self.url = url
         self.receiver = Receiver()
         self.logged: list[tuple[Level, str, dict[str, Any]]] = []
-        world.disk.mkdir("snap")
+        world.disk.mkdir(directory)
         self.transport = PeerTransport(
             world,
             Logger(lambda level, text, fields: self.logged.append((level, text, dict(fields)))),
@@ -79,7 +86,7 @@ class Station:
             own_urls=[url],
             election_seconds=1.0,
             receiver=self.receiver,
-            snapshotter=Snapshotter(world.disk, "snap"),
+            snapshotter=Snapshotter(world.disk, directory),
             check_database=check_magic,
             **options,
         )
@@ -123,6 +130,7 @@ class Cluster:
         station = process.run(
             lambda: Station(world, number, f"http://10.0.0.{number}:2380", **self.options, **options)
         )
+        process.run(world.disk.sync_dir, "")
         self.stations[number] = station
         self.sim.run(self.within(number, station.listen(2380)))
         return station

@@ -71,7 +71,13 @@ class Half:
             entries.append(Entry(1, index, kind, data))
         config = Config(self.id, random.Random(1), pre_vote=False, check_quorum=False)
         self.node = Node(config, HardState(1, 0, len(entries)), SnapshotMetadata(), entries)
-        self.station = Station(world, self.id, self.url, cluster_id=cluster_id([self.id, self.go_id]))
+        self.station = Station(
+            world,
+            self.id,
+            self.url,
+            directory=str(self.go.directory.parent / "snap"),
+            cluster_id=cluster_id([self.id, self.go_id]),
+        )
         self.station.receiver.on_message = self._receive
         await self.station.listen(self.port)
         self.station.transport.add(self.go_id, [self.go_url])

@@ -13,7 +13,7 @@ from typing import Final
 
 from petcd.pb import raftpb, splice
 from petcd.pb.wire import VARINTS, DecodeError, long_varint, skip, varint
-from petcd.raft import ConfState, Entry, Message, Snapshot, SnapshotMetadata
+from petcd.raft import MSG_PROP, ConfState, Entry, Message, Snapshot, SnapshotMetadata
 
 _UINT64: Final = (1 << 64) - 1
 
@@ -153,6 +153,9 @@ def decode_message(data: bytes, start: int, end: int) -> Message:
         raise DecodeError("unexpected end of message") from None
     if i != end:
         raise DecodeError("field reaches past its message")
+    if kind == MSG_PROP:
+        for entry in entries:  # whatever place a proposal claims, the leader gives it another
+            entry.encoded = None
     return Message(
         kind, to, from_, term, log_term, index, entries or (), commit, snapshot, reject, hint, context
     )
