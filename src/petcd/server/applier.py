@@ -256,7 +256,8 @@ class Applier:
     def cluster_version_set(self, request: ClusterVersionSetRequest) -> bytes:
         before = self._membership.version
         self._membership.set_version(request.ver)
-        self._backend.put(schema.META, schema.STORAGE_VERSION, request.ver.encode())
+        if _minor(request.ver) >= (3, 6):  # older releases do not know of it
+            self._backend.put(schema.META, schema.STORAGE_VERSION, request.ver.encode())
         self._logger.info(
             "set initial cluster version" if not before else "updated cluster version",
             **{"cluster-id": f"{self._membership.cluster_id:x}", "cluster-version": request.ver[:-2]},
@@ -288,6 +289,10 @@ def encode_alarms(pairs: list[tuple[int, int]]) -> bytes:
         body = AlarmMember(memberID=member_id, alarm=which).encode()
         parts.append(b"\x12" + varint(len(body)) + body)
     return b"".join(parts)
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _member(member_id: int) -> dict[str, str]:

@@ -344,11 +344,4 @@ def _applied_conf_state(data: DataDir, backend: Backend, applied: int) -> ConfSt
     raw = backend.get(schema.META, schema.CONF_STATE)
     if raw is None:
         raise CorruptError(data.backend_path, f"it holds index {applied}, but no configuration")
-    conf = schema.decode_conf_state(raw)
-    return ConfState(
-        conf.get("voters") or [],
-        conf.get("learners") or [],
-        conf.get("voters_outgoing") or [],
-        conf.get("learners_next") or [],
-        bool(conf.get("auto_leave")),
-    )
+    return ConfState(**schema.decode_conf_state(raw))

@@ -21,7 +21,6 @@ from petcd.raft import Snapshot
 from petcd.server.ids import hex_id
 from petcd.storage.backend import Item
 from petcd.storage.errors import CorruptError
-from petcd.storage.schema import KEY, META, Bucket
 
 if TYPE_CHECKING:
     from petcd.server.member import Member
@@ -67,7 +66,7 @@ class Installer:
 
     def _look(self, path: str, index: int) -> Restored:
         """In the lane. Raises: StorageError."""
-        from petcd.storage.bbolt import check_database, read_database
+        from petcd.storage.bbolt import BboltFile, check_database
 
         file = self._member.world.disk.open(path, readonly=True)
         try:
@@ -77,7 +76,7 @@ class Installer:
                     path,
                     f"it holds the state of index {info.consistent_index}, not of its snapshot's {index}",
                 )
-            restorer = Restorer(_Records(read_database(file)))
+            restorer = Restorer(BboltFile(file))
             while not restorer.step(_ROWS_PER_STEP):
                 pass
             return restorer.result()
@@ -102,6 +101,7 @@ class Installer:
         member.store.become(restored)
         member.lessor.restore(member.store.key_leases)
         member.alarms.restore()
+        before = dict(member.membership.members)
         member.membership.restore()
         member.hub.resync()
         self.count += 1
@@ -124,30 +124,4 @@ class Installer:
                 member.world.disk.remove(path)  # the backend holds it now, durably
 
         member.snapshot_lane.submit(clean, lambda _: None, member.fail)
-        member.on_installed(snapshot)
-
-
-class _Records:
-    """A database as the restore reads it: its records once, in order, then its marks."""
-
-    def __init__(self, items: Iterator[Item]) -> None:
-        self._items = items
-        self._meta: dict[bytes, bytes] = {}
-
-    def range(
-        self, bucket: Bucket, _start: bytes, _end: bytes | None, limit: int = 0, /
-    ) -> list[tuple[bytes, bytes]]:
-        assert bucket == KEY and limit
-        rows: list[tuple[bytes, bytes]] = []
-        for found, key, value in self._items:
-            if found == KEY:
-                rows.append((key, value))
-                if len(rows) == limit:
-                    break
-            elif found == META:
-                self._meta[key] = value
-        return rows
-
-    def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
-        assert bucket == META
-        return self._meta.get(key)
+        member.on_installed(snapshot, before)

@@ -51,7 +51,7 @@ from petcd.server.ids import RequestIds, hex_id
 from petcd.server.installing import Installer
 from petcd.server.leader import LeaderView
 from petcd.server.logwriter import LogWriter
-from petcd.server.membership import REMOVED, UPDATED, MembershipError
+from petcd.server.membership import REMOVED, UPDATED, ClusterMember, MembershipError
 from petcd.server.parts import Parts
 from petcd.server.peering import Peers, Solo
 from petcd.server.proposals import NOBODY, Proposal, Proposals, Waiter
@@ -303,6 +303,7 @@ class Member:
     def close(self) -> None:
         """Give back lanes, files and locks; after ``stop`` or ``fail``."""
         self._end()
+        self.sender.abandon()
         self.peers.close()
         if self._snapshot_lane is not None:
             self._snapshot_lane.close()
@@ -773,15 +774,20 @@ class Member:
         if keep_from > self.node.first_index and not self.sender.in_flight:
             self.node.compact(keep_from)
 
-    def on_installed(self, snapshot: Snapshot) -> None:
-        """The backend and all state are those of a received snapshot; go on behind it."""
+    def on_installed(self, snapshot: Snapshot, before: dict[int, ClusterMember]) -> None:
+        """The backend and all state are those of a received snapshot; go on behind it. ``before`` is the
+        membership that it replaced."""
         metadata = snapshot.metadata
         self.applied, self.applied_term = metadata.index, metadata.term
         self.snapshot_index = metadata.index
         self.installing = False
         self.node.applied_to(metadata.index)
         self.log.release(metadata.index)
-        self.peers.reset()
+        for former in before.keys() - self.membership.members.keys():
+            self.peers.remove(former)
+        for one in self.membership.in_order():
+            if one.id in before:
+                self.peers.update(one.id, one.peer_urls)
         self._add_peers()
         if self.is_removed(self.id):
             self.on_removed()

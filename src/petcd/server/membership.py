@@ -15,6 +15,7 @@ from typing import Any, Final
 from petcd import errors
 from petcd.errors import EtcdError
 from petcd.logs import Logger
+from petcd.mvcc.restore import Rows
 from petcd.pb.etcdserverpb import Member as MemberMessage
 from petcd.raft import ADD_LEARNER_NODE, ADD_NODE, REMOVE_NODE, UPDATE_NODE, ConfChange
 from petcd.server.ids import hex_id
@@ -251,17 +252,20 @@ class Membership:
     failed_promotions: dict[str, int] = field(default_factory=dict)
     """Those it refused, by reason."""
 
-    def restore(self) -> None:
-        """Read the buckets; entries that the log holds beyond them come again through apply."""
+    def restore(self, rows: Rows | None = None) -> None:
+        """Read the buckets, or those of ``rows``; entries that the log holds beyond them come again through
+        apply."""
+        if rows is None:
+            rows = self.backend
         self.members = {}
-        for _, value in self.backend.range(schema.MEMBERS, b"", None):
+        for _, value in rows.range(schema.MEMBERS, b"", None):
             member = ClusterMember.from_json(value)
             self.members[member.id] = member
         self._count_learners()
-        self.removed = {int(key, 16) for key, _ in self.backend.range(schema.MEMBERS_REMOVED, b"", None)}
-        version = self.backend.get(schema.CLUSTER, b"clusterVersion")
+        self.removed = {int(key, 16) for key, _ in rows.range(schema.MEMBERS_REMOVED, b"", None)}
+        version = rows.get(schema.CLUSTER, b"clusterVersion")
         self.version = version.decode("ascii", "replace") if version else ""
-        downgrade = self.backend.get(schema.CLUSTER, b"downgrade")
+        downgrade = rows.get(schema.CLUSTER, b"downgrade")
         self.downgrade_target = str(json.loads(downgrade).get("target-version", "")) if downgrade else ""
 
     def replace_from(self, backend: Backend) -> None:

@@ -26,7 +26,8 @@ class Peers(Protocol):
     """The other members. Nothing here blocks, everything is called on the member's thread."""
 
     def add(self, member_id: int, urls: Sequence[str]) -> None:
-        """A member of the cluster: dial its streams, keep them up, and accept its own."""
+        """A member of the cluster: dial its streams, keep them up, and accept its own. Without effect for
+        one that is known."""
         ...
 
     def add_remote(self, member_id: int, urls: Sequence[str]) -> None:
@@ -38,10 +39,6 @@ class Peers(Protocol):
 
     def remove(self, member_id: int) -> None:
         """Close every connection to and from it."""
-        ...
-
-    def reset(self) -> None:
-        """Forget all members and remotes: a snapshot brought a new list."""
         ...
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -113,8 +110,6 @@ class Solo:
     def update(self, member_id: int, urls: Sequence[str]) -> None: ...
 
     def remove(self, member_id: int) -> None: ...
-
-    def reset(self) -> None: ...
 
     def send(self, messages: Sequence[Message]) -> None: ...
 

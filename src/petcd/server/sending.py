@@ -11,25 +11,31 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from petcd.raft import Message, Snapshot, SnapshotMetadata
+from petcd.raft import ConfState, Message, Snapshot, SnapshotMetadata
+from petcd.seams import File
 from petcd.server.ids import hex_id
+from petcd.server.membership import Membership
 from petcd.server.snapshotting import membership_tree
-from petcd.storage.backend import View
+from petcd.storage import schema
+from petcd.storage.backend import Backend, View
+from petcd.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from petcd.server.member import Member
+    from petcd.storage.bbolt import DatabaseExport
 
 
-class _Export:
+class _Batch:
     """One database file, shared by those it is sent to."""
 
-    __slots__ = ("messages", "path", "snapshot", "uses")
+    __slots__ = ("export", "messages", "path", "snapshot", "uses")
 
-    def __init__(self, messages: list[Message], snapshot: Snapshot, path: str) -> None:
+    def __init__(self, messages: list[Message], path: str) -> None:
         self.messages = messages
-        self.snapshot = snapshot
+        self.snapshot = Snapshot()
         self.path = path
         self.uses = len(messages)
+        self.export: DatabaseExport | None = None
 
 
 class SnapshotSender:
@@ -40,6 +46,7 @@ class SnapshotSender:
         self._asked: list[Message] = []
         self._exporting = False
         self._number = 0
+        self._batches: set[_Batch] = set()
         self.in_flight = 0
         """MsgSnaps that raft has not heard the end of; the log is not compacted meanwhile."""
 
@@ -54,90 +61,88 @@ class SnapshotSender:
         member = self._member
         self._exporting = True
         messages, self._asked = self._asked, []
-        index = member.applied
-        snapshot = Snapshot(
-            membership_tree(member.membership, index),
-            SnapshotMetadata(member.node.conf_state, index, member.applied_term),
-        )
         self._number += 1
-        path = member.snapshotter.temporary_path(f"send-{index:016x}-{self._number}")
-        export = _Export(messages, snapshot, path)
-        # From here until the commit nothing is applied that would not be in it: the index is taken with it.
-        member.commit_backend(partial(self._committed, export))
+        path = member.snapshotter.temporary_path(f"send-{self._number}")
+        member.commit_backend(partial(self._committed, _Batch(messages, path)))
 
-    def _committed(self, export: _Export) -> None:
+    def _committed(self, batch: _Batch) -> None:
+        from petcd.storage.bbolt import DatabaseExport
+
         member = self._member
         if member.stopped:
             return
         view = member.backend.open_view()
-        member.snapshot_lane.submit(
-            partial(self._write, export.path, view),
-            partial(self._written, export),
-            partial(self._failed, export),
-        )
-
-    def _write(self, path: str, view: View) -> int:
-        """In the lane."""
-        from petcd.storage.bbolt import write_database
-
-        disk = self._member.world.disk
-        size = 0
         try:
-            file = disk.open(path, create=True)
-            try:
-                for size in write_database(view, file):  # noqa: B007 - the last is the whole
-                    pass
-                return size
-            finally:
-                file.close()
-        finally:
+            batch.snapshot = _snapshot_of(view, member.cluster_id, member.backend)
+        except BaseException:
             view.close()
+            raise
+        batch.export = DatabaseExport(
+            view,
+            batch.path,
+            disk=member.world.disk,
+            clock=member.clock,
+            lane=member.snapshot_lane,
+            done=partial(self._written, batch),
+            failed=partial(self._failed, batch),
+            sync=False,
+        )
+        self._batches.add(batch)
 
-    def _written(self, export: _Export, size: int) -> None:
+    def _written(self, batch: _Batch, file: File, size: int) -> None:
         self._exporting = False
+        batch.export = None
+        file.close()
         member = self._member
         if member.stopped:
             return
-        for message in export.messages:
+        for message in batch.messages:
             member.logger.info(
                 "sending database snapshot",
                 **{
-                    "snapshot-index": export.snapshot.metadata.index,
+                    "snapshot-index": batch.snapshot.metadata.index,
                     "remote-peer-id": hex_id(message.to),
                     "bytes": size,
                 },
             )
             member.peers.send_snapshot(
-                replace(message, snapshot=export.snapshot),
-                export.path,
-                partial(self._sent, export, message.to),
+                replace(message, snapshot=batch.snapshot), batch.path, partial(self._sent, batch, message.to)
             )
         self._next()
 
-    def _failed(self, export: _Export, error: BaseException) -> None:
+    def _failed(self, batch: _Batch, error: BaseException) -> None:
         """No room for the file, most likely. The member itself is not hurt."""
         self._exporting = False
+        batch.export = None
         member = self._member
-        if not isinstance(error, OSError):
+        if not isinstance(error, (OSError, StorageError)):
             member.fail(error)
             return
         member.logger.warn("failed to write the database for a snapshot", error=str(error))
-        for message in export.messages:
-            self._sent(export, message.to, False)
+        for message in batch.messages:
+            self._sent(batch, message.to, False)
         self._next()
+
+    def abandon(self) -> None:
+        """The member ends: let go of views and files. What lies there is removed by the next start."""
+        for batch in self._batches:
+            if batch.export is not None:
+                batch.export.abandon()
+        self._batches.clear()
 
     def _next(self) -> None:
         if self._asked and not self._member.stopped:
             self._begin()
 
-    def _sent(self, export: _Export, to: int, delivered: bool) -> None:
+    def _sent(self, batch: _Batch, to: int, delivered: bool) -> None:
         member = self._member
-        export.uses -= 1
+        batch.uses -= 1
         self.in_flight -= 1
-        if not export.uses:
-            member.snapshot_lane.submit(partial(self._remove, export.path), lambda _: None, member.fail)
         if member.stopped:
             return
+        if not batch.uses:
+            self._batches.discard(batch)
+            member.snapshot_lane.submit(partial(self._remove, batch.path), lambda _: None, member.fail)
         if delivered:
             member.logger.info("sent database snapshot", **{"remote-peer-id": hex_id(to)})
         else:
@@ -147,6 +152,26 @@ class SnapshotSender:
         member.ask_turn()
 
     def _remove(self, path: str) -> None:
+        from petcd.storage.bbolt import discard
+
         disk = self._member.world.disk
         if disk.exists(path):
+            file = disk.open(path)
             disk.remove(path)
+            discard(file)
+
+
+def _snapshot_of(view: View, cluster_id: int, backend: Backend) -> Snapshot:
+    """Where the content of ``view`` stands in the log: the view says so itself, since commits may be joined
+    and hold more than was there when they were asked for."""
+    raw_index = view.get(schema.META, schema.CONSISTENT_INDEX)
+    raw_term = view.get(schema.META, schema.TERM)
+    raw_conf = view.get(schema.META, schema.CONF_STATE)
+    assert raw_index is not None and raw_term is not None and raw_conf is not None
+    index = schema.decode_u64(raw_index)
+    membership = Membership(cluster_id, backend)
+    membership.restore(view)
+    conf_state = ConfState(**schema.decode_conf_state(raw_conf))
+    return Snapshot(
+        membership_tree(membership, index), SnapshotMetadata(conf_state, index, schema.decode_u64(raw_term))
+    )
