@@ -50,13 +50,16 @@ def curable(error: EtcdError) -> bool:
 class PersistentClients:
     """Clients whose every request succeeds in the end; they follow the members as they come and go."""
 
-    def __init__(self, endpoints: Sequence[str], *, clients: int = 6, pause: float = 0.01) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], *, prefix: bytes = b"w/", clients: int = 6, pause: float = 0.01
+    ) -> None:
         self.endpoints = list(endpoints)
         self.written = Written()
         self.retries: Counter[str] = Counter()
         self.failures: list[str] = []
         self.seconds_max = 0.0
         """The longest that one request took with all its retries."""
+        self._prefix = prefix
         self._pause = pause
         self._stopping = False
         self._tasks = [asyncio.ensure_future(self._client(number)) for number in range(clients)]
@@ -67,7 +70,7 @@ class PersistentClients:
         callers: dict[str, Caller] = {}
         try:
             while not self._stopping:
-                key = b"w/%d/%d" % (number, count)
+                key = b"%s%d/%d" % (self._prefix, number, count)
                 count += 1
                 self.written.sent += 1
                 started = time.monotonic()
