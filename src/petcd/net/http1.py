@@ -129,7 +129,12 @@ class Http1Connection:
                         self._continue_sent = True
                         self._send(h11.InformationalResponse(status_code=100, headers=[]))
                     return
-                if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+                if event is h11.PAUSED:
+                    # Requests ahead of their turn wait inside h11, which knows no bound of its own.
+                    if len(self._h11.trailing_data[0]) > self._limits.header_bytes_max:
+                        self.abort()
+                    return
+                if isinstance(event, h11.ConnectionClosed):
                     return
                 self._event(event)
         except h11.RemoteProtocolError as error:

@@ -250,7 +250,7 @@ class HttpClientConnection:
                     return
                 self._take(event)
         except h11.RemoteProtocolError as error:
-            self._fail(f"malformed HTTP response: {error}")
+            self._fail(f"malformed HTTP response: {error}" if data else "unexpected EOF")
 
     def _take(self, event: Any) -> None:
         handler = self._handler

@@ -388,5 +388,6 @@ class StreamWriter:
         self.closed = True
         self._out.clear()
         self._status.deactivate("write", self.kind.name, reason)
+        self._local.unreachable(self._status.member_id)  # what was on its way may be lost
         self._local.logger.warn("lost TCP streaming connection with remote peer", **self.fields())
         self._on_lost(self)
