@@ -28,6 +28,7 @@ class Receiver:
         self.messages: list[Message] = []
         self.snapshots: list[Message] = []
         self.unreachable: list[int] = []
+        self.refused: list[int] = []
         self.removed_ids: set[int] = set()
         self.removals = 0
         self.verdict = ""
@@ -48,6 +49,9 @@ class Receiver:
 
     def report_unreachable(self, member_id: int) -> None:
         self.unreachable.append(member_id)
+
+    def on_refused(self, member_id: int) -> None:
+        self.refused.append(member_id)
 
     def on_removed(self) -> None:
         self.removals += 1

@@ -35,6 +35,7 @@ class Http1Connection:
 
     __slots__ = (
         "_body_left",
+        "_chunked",
         "_chunks",
         "_continue_sent",
         "_exchange",
@@ -83,6 +84,7 @@ class Http1Connection:
         """The owner closes the connection when this has passed; 0.0 while an answer is awaited from us."""
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes_max)
         self._exchange: HttpExchange | None = None
+        self._chunked = False
         self._route: Route | None = None
         self._chunks: list[bytes] = []
         self._body_left = 0
@@ -240,10 +242,18 @@ class Http1Connection:
             fields.append((b"content-length", b"%d" % length))
         if self.draining:
             fields.append((b"connection", b"close"))
+        before = len(self.out)
         self._send(h11.Response(status_code=status, headers=fields, reason=_REASONS.get(status, "").encode()))
+        self._chunked = length is None and b"transfer-encoding: chunked" in b"".join(self.out[before:]).lower()
 
     def data(self, chunk: bytes) -> None:
-        self._send(h11.Data(data=chunk))
+        if not self._chunked:
+            self._send(h11.Data(data=chunk))
+        elif chunk:
+            # What h11 makes of it, for a tenth of the time: members write thousands of these a second.
+            if not self.out:
+                self.wake(self)
+            self.out += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
 
     def end(self) -> None:
         self._send(h11.EndOfMessage())

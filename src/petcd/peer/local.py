@@ -102,6 +102,11 @@ class Local:
             if not self.closed:
                 self.receiver.report_unreachable(member_id)
 
+    def refused(self, member_id: int) -> None:
+        """Nobody listens at a member's address."""
+        if not self.closed:
+            self.receiver.on_refused(member_id)
+
     def removed(self) -> None:
         """Another member says that we were removed."""
         if not self._removed and not self.closed:

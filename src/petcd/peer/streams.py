@@ -147,6 +147,8 @@ class StreamReader(ResponseHandler):
     def _not_opened(self, reason: str) -> None:
         self._dialling = None
         self._failed("dial", reason)
+        if "refused" in reason:
+            self._local.refused(self._status.member_id)
 
     def _opened(self, connection: HttpClientConnection) -> None:
         self._dialling = None
@@ -387,6 +389,7 @@ class StreamWriter:
             return
         self.closed = True
         self._out.clear()
+        self._exchange.on_disconnect = None
         self._status.deactivate("write", self.kind.name, reason)
         self._local.unreachable(self._status.member_id)  # what was on its way may be lost
         self._local.logger.warn("lost TCP streaming connection with remote peer", **self.fields())
