@@ -35,7 +35,7 @@ class Pipeline:
         self._picker = picker
         self._status = status
         self._queue: deque[bytes] = deque()
-        self._calls: set[Call] = set()
+        self._calls: dict[Call, None] = {}
         self._headers = [PROTOBUF, *local.identity.common]
         self._closed = False
 
@@ -75,10 +75,11 @@ class Pipeline:
             reuse=True,
         )
         holder.append(call)
-        self._calls.add(call)
+        self._calls[call] = None
 
     def _answered(self, url: Url, size: int, holder: list[Call], answer: PeerAnswer) -> None:
-        self._calls.difference_update(holder)
+        for call in holder:
+            self._calls.pop(call, None)
         if self._closed:
             return
         status = self._status

@@ -112,7 +112,7 @@ class Call(ResponseHandler):
         self._chunks.append(data)
 
     def on_end(self) -> None:
-        connection = self._connection
+        connection, self._connection = self._connection, None
         assert connection is not None
         if connection.idle and self._reuse:
             self._pool.keep(self._url, connection)
@@ -121,6 +121,7 @@ class Call(ResponseHandler):
         self._finish(PeerAnswer(self._status, self._head, b"".join(self._chunks)))
 
     def on_failure(self, reason: str) -> None:
+        self._dialling = None
         connection, self._connection = self._connection, None
         kept = connection is not None and connection.exchanges > 1 and not connection.answered
         if kept and reason != "timeout":

@@ -52,7 +52,7 @@ class Prober:
         self._picker = picker
         self._status = status
         self._logged_at = local.world.clock.monotonic()
-        self._calls: set[Call] = set()
+        self._calls: dict[Call, None] = {}
         self._stopped = False
 
     def start(self) -> None:
@@ -73,11 +73,10 @@ class Prober:
         self._calls.clear()
         for url in self._picker.all():
             done = partial(self._answered, clock.monotonic())
-            self._calls.add(
-                self._pool.request(
-                    url, "GET", "/raft/probing", (), done, seconds_max=PROBE_SECONDS, reuse=False
-                )
+            call = self._pool.request(
+                url, "GET", "/raft/probing", (), done, seconds_max=PROBE_SECONDS, reuse=False
             )
+            self._calls[call] = None
         clock.call_later(PROBE_SECONDS, self._probe)
 
     def _answered(self, asked_at: float, answer: PeerAnswer) -> None:

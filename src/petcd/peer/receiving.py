@@ -129,7 +129,7 @@ class SnapshotReception:
         """The member stops."""
         if not self._ended:
             self._ended = True
-            self._exchange.on_disconnect = None
+            self._let_go()
             self._exchange.abort()
             self._remove()
 
@@ -299,7 +299,7 @@ class SnapshotReception:
             return
         self._ended = True
         exchange = self._exchange
-        exchange.on_disconnect = None
+        self._let_go()
         if self._refusal is not None:
             self._answer(exchange, *self._refusal)
         else:
@@ -312,8 +312,14 @@ class SnapshotReception:
         self._ended = True
         if self._message is not None and self._refusal is None:
             self._log_failure("unexpected EOF")
+        self._let_go()
         self._remove()
         self._on_end(self)
+
+    def _let_go(self) -> None:
+        """No cycle may outlive the exchange: the collector does not look at old objects."""
+        exchange = self._exchange
+        exchange.on_body = exchange.on_body_end = exchange.on_disconnect = None
 
     def _watch(self) -> None:
         """A sender that falls silent loses its connection."""
