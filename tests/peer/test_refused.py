@@ -13,6 +13,7 @@ from petcd.net.http import HttpExchange
 from petcd.peer.streams import MESSAGES_MAX
 from petcd.raft import MSG_HEARTBEAT, Message
 from petcd.server.peering import PeerAnswer
+from petcd.testing.drive import Loss
 from petcd.testing.world import Simulation
 
 
@@ -264,3 +265,14 @@ def test_urls_can_change() -> None:
         assert not cluster[1].all_up(2)
         cluster.on(1, cluster[1].transport.update, 2, [cluster[2].url])
         cluster.settle()
+
+
+def test_nobody_listening_is_said_at_once() -> None:
+    """The process of a member has ended: whoever waits for it as its leader need not."""
+    with Simulation(17) as sim:
+        cluster = Cluster(sim, 2)
+        cluster.settle()
+        sim.hosts["m2"].crash(Loss.NONE)
+        sim.run_for(0.3)
+        assert 2 in cluster[1].receiver.refused
+        assert cluster.on(1, cluster[1].transport.active_since, 2) is None

@@ -244,7 +244,8 @@ class Http1Connection:
             fields.append((b"connection", b"close"))
         before = len(self.out)
         self._send(h11.Response(status_code=status, headers=fields, reason=_REASONS.get(status, "").encode()))
-        self._chunked = length is None and b"transfer-encoding: chunked" in b"".join(self.out[before:]).lower()
+        head = b"".join(self.out[before:]).lower()
+        self._chunked = length is None and b"transfer-encoding: chunked" in head
 
     def data(self, chunk: bytes) -> None:
         if not self._chunked:

@@ -313,7 +313,17 @@ class HttpClientConnection:
 class Dialling:
     """A connection being made. Exactly one of the two callbacks comes, unless it is cancelled."""
 
-    __slots__ = ("_address", "_limits", "_on_failure", "_on_open", "_task", "_timer", "_tls", "_world")
+    __slots__ = (
+        "_address",
+        "_cancelled",
+        "_limits",
+        "_on_failure",
+        "_on_open",
+        "_task",
+        "_timer",
+        "_tls",
+        "_world",
+    )
 
     def __init__(
         self,
@@ -331,33 +341,41 @@ class Dialling:
         self._on_failure = on_failure
         self._tls = tls
         self._limits = limits
+        self._cancelled = False
         self._timer = world.clock.call_later(seconds_max, self._expire)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def cancel(self) -> None:
         """Neither callback will come."""
+        self._cancelled = True
         self._timer.cancel()
         self._task.cancel()
 
     def _expire(self) -> None:
+        self._cancelled = True
         self._task.cancel()
         self._on_failure(f"dial tcp {_host_text(self._address)}: i/o timeout")
 
     async def _run(self) -> None:
         address = self._address
         connection = HttpClientConnection(self._world, _host_text(address), self._limits)
+        failure = ""
         try:
             await self._world.net.connect(address, lambda: connection, tls=self._tls)
         except (OSError, UnicodeError) as error:
-            self._timer.cancel()
-            self._on_failure(f"dial tcp {_host_text(address)}: {error}")
-            return
+            failure = str(error)
         except asyncio.CancelledError:
             connection.close()
             raise
         self._timer.cancel()
-        if connection.closed:
-            self._on_failure(f"dial tcp {_host_text(address)}: connection closed")
+        # Not from here: nobody looks at a task that has failed.
+        self._world.clock.call_soon(self._tell, connection, failure)
+
+    def _tell(self, connection: HttpClientConnection, failure: str) -> None:
+        if self._cancelled:
+            connection.close()
+        elif failure or connection.closed:
+            self._on_failure(f"dial tcp {_host_text(self._address)}: {failure or 'connection closed'}")
         else:
             self._on_open(connection)
 

@@ -175,6 +175,9 @@ class RaftPages:
             )
             self.answer(exchange, 400, "error unmarshalling raft message")
             return
+        counters = self._local.counters.get(message.from_)
+        if counters is not None:
+            counters.received_bytes += len(body)
         if message.type not in NETWORK_TYPES or message.type == MSG_SNAP:
             self.answer(exchange, 204, "")  # some member's private matter, not ours
             return

@@ -26,6 +26,29 @@ DIAL_SECONDS: Final = 1.0
 SILENCE_SECONDS_MAX: Final = 5.0
 """Without a byte for so long, a connection on which something is due counts as dead."""
 _RTT_BOUNDS: Final = tuple(0.0001 * 2**i for i in range(16))
+_SNAPSHOT_BOUNDS: Final = tuple(0.1 * 2**i for i in range(10))
+
+
+class SnapshotCounters:
+    """Snapshots to or from one other member."""
+
+    __slots__ = ("failures", "in_flight", "seconds", "successes")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.successes = 0
+        self.failures = 0
+        self.seconds = Histogram(_SNAPSHOT_BOUNDS)
+        """Of those that arrived."""
+
+    def ended(self, seconds: float, *, arrived: bool) -> None:
+        """One of those in flight."""
+        self.in_flight -= 1
+        if arrived:
+            self.successes += 1
+            self.seconds.observe(seconds)
+        else:
+            self.failures += 1
 
 
 class PeerCounters:
@@ -38,6 +61,8 @@ class PeerCounters:
         "round_trip_seconds",
         "sent_bytes",
         "sent_failures",
+        "snapshots_received",
+        "snapshots_sent",
     )
 
     def __init__(self) -> None:
@@ -47,6 +72,8 @@ class PeerCounters:
         self.received_failures = 0
         self.disconnects = 0
         self.round_trip_seconds = Histogram(_RTT_BOUNDS)
+        self.snapshots_sent = SnapshotCounters()
+        self.snapshots_received = SnapshotCounters()
 
 
 class Local:
@@ -56,6 +83,7 @@ class Local:
         "_removed",
         "_unreachable",
         "closed",
+        "counters",
         "dial_seconds",
         "dirty",
         "identity",
@@ -82,6 +110,8 @@ class Local:
         self.dial_seconds = DIAL_SECONDS + election_seconds
         self.tls = tls
         self.closed = False
+        self.counters: dict[int, PeerCounters] = {}
+        """By member; they outlive its connections, and its removal."""
         self.dirty: list[Any] = []
         """Stream writers with something queued."""
         self._unreachable: dict[int, None] = {}
@@ -206,7 +236,10 @@ class PeerStatus:
         self.member_id = member_id
         self.since: float | None = None
         """Monotonic seconds of the last change to active; None while inactive."""
-        self.counters = PeerCounters()
+        counters = local.counters.get(member_id)
+        if counters is None:
+            counters = local.counters[member_id] = PeerCounters()
+        self.counters = counters
 
     def activate(self) -> None:
         """A sign of life: an answer, a dial, bytes on a stream."""

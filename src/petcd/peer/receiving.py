@@ -44,8 +44,10 @@ class SnapshotReception:
         "_body_ended",
         "_bytes_max",
         "_bytes_seen",
+        "_began",
         "_bytes_watched",
         "_check",
+        "_counters",
         "_discarded",
         "_ended",
         "_exchange",
@@ -190,6 +192,11 @@ class SnapshotReception:
             return
         self._message = message
         index = message.snapshot.metadata.index
+        counters = self._local.counters.get(message.from_)
+        if counters is not None:
+            self._counters = counters.snapshots_received
+            self._counters.in_flight += 1
+        self._began = self._snapshotter.now()
         self._temporary = self._snapshotter.temporary_path(f"receive-{index:016x}-{self._number}")
         rest = data[8 + size :]
         self._gathered = [rest]
@@ -240,13 +247,17 @@ class SnapshotReception:
         file, disk = self._file, self._local.world.disk
         message = self._message
         assert file is not None and message is not None and message.snapshot is not None
+        snapshotter = self._snapshotter
+        synced_from = snapshotter.now()
         file.sync()
+        snapshotter.database_fsync_seconds.observe(snapshotter.now() - synced_from)
         self._check(file)
         self._file = None
         file.close()
         path = self._snapshotter.database_path(message.snapshot.metadata.index)
         disk.rename(self._temporary, path)
         disk.sync_dir(path.rpartition("/")[0])
+        snapshotter.database_save_seconds.observe(snapshotter.now() - self._began)
 
     def _stored(self, _: None) -> None:
         if self._ended or self._local.closed:

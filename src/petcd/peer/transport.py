@@ -74,7 +74,8 @@ class PeerTransport:
         self._pool = HttpPool(self._local)
         self._peers: dict[int, Peer] = {}
         self._remotes: dict[int, Remote] = {}
-        self._posts: dict[SnapshotPost, tuple[int, Callable[[bool], object]]] = {}
+        self._posts: dict[SnapshotPost, tuple[int, float, Callable[[bool], object]]] = {}
+        """To whom, since when, who waits."""
         self._receptions: dict[SnapshotReception, None] = {}
         self._reception_count = 0
         self._lanes: dict[str, Lane] = {}
@@ -145,7 +146,7 @@ class PeerTransport:
     @property
     def counters(self) -> dict[int, PeerCounters]:
         """By member, for the metrics page."""
-        return {member_id: peer.status.counters for member_id, peer in self._peers.items()}
+        return self._local.counters
 
     def peer(self, member_id: int) -> Peer | None:
         return self._peers.get(member_id)
@@ -177,19 +178,24 @@ class PeerTransport:
             return
         lane = self._lane("snapshot-send")
         post = SnapshotPost(local, lane, target.picker, target.status, message, path, self._post_ended)
-        self._posts[post] = (message.to, done)
+        target.status.counters.snapshots_sent.in_flight += 1
+        self._posts[post] = (message.to, local.world.clock.monotonic(), done)
         post.start()
 
     def _post_ended(self, post: SnapshotPost, delivered: bool) -> None:
         entry = self._posts.pop(post, None)
         if entry is not None:
-            entry[1](delivered)
+            to, began, done = entry
+            took = self._local.world.clock.monotonic() - began
+            self._local.counters[to].snapshots_sent.ended(took, arrived=delivered)
+            done(delivered)
 
     def _stop_posts(self, member_id: int) -> None:
-        for post, (to, done) in list(self._posts.items()):
+        for post, (to, _, done) in list(self._posts.items()):
             if to == member_id:
                 del self._posts[post]
                 post.cancel()
+                self._local.counters[to].snapshots_sent.ended(0.0, arrived=False)
                 self._local.world.clock.call_soon(done, False)
 
     # ---- Peers: requests
@@ -258,6 +264,7 @@ class PeerTransport:
         for reception in list(self._receptions):
             reception.cancel()
         self._receptions.clear()
+        local.counters.clear()
         self._pool.close()
         for lane in self._lanes.values():
             lane.close()
