@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from petcd import ETCD_VERSION
 from petcd.counters import Histogram
@@ -49,15 +49,21 @@ class Exposition:
             self._lines.append(f"{name}{_labels(labels)} {_number(value)}")
 
     def histogram(self, name: str, histogram: Histogram, text: str) -> None:
+        self.histograms(name, [({}, histogram)], text)
+
+    def histograms(self, name: str, rows: Sequence[tuple[Mapping[str, str], Histogram]], text: str) -> None:
+        """One family of several labels."""
         self._head(name, "histogram", text)
-        total = 0
-        for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
-            total += count
-            self._lines.append(f'{name}_bucket{{le="{_number(bound)}"}} {total}')
-        total += histogram.counts[-1]
-        self._lines.append(f'{name}_bucket{{le="+Inf"}} {total}')
-        self._lines.append(f"{name}_sum {_number(histogram.total)}")
-        self._lines.append(f"{name}_count {total}")
+        for labels, histogram in rows:
+            suffix = _labels(labels)
+            total = 0
+            for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
+                total += count
+                self._lines.append(f"{name}_bucket{_labels({**labels, 'le': _number(bound)})} {total}")
+            total += histogram.counts[-1]
+            self._lines.append(f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {total}")
+            self._lines.append(f"{name}_sum{suffix} {_number(histogram.total)}")
+            self._lines.append(f"{name}_count{suffix} {total}")
 
     def encode(self) -> bytes:
         return ("\n".join(self._lines) + "\n").encode()
@@ -83,6 +89,36 @@ def _labels(labels: Mapping[str, str]) -> str:
     return "{" + inner + "}" if inner else ""
 
 
+class SnapshotCounts(Protocol):
+    """Snapshots to or from one other member."""
+
+    in_flight: int
+    successes: int
+    failures: int
+    seconds: Histogram
+
+
+class PeerCounts(Protocol):
+    """What happened with one other member."""
+
+    sent_bytes: int
+    received_bytes: int
+    sent_failures: int
+    received_failures: int
+    disconnects: int
+    round_trip_seconds: Histogram
+    snapshots_sent: SnapshotCounts
+    snapshots_received: SnapshotCounts
+
+
+@runtime_checkable
+class CountingPeers(Protocol):
+    """A transport that counts: the real one does, a simulated one need not."""
+
+    @property
+    def counters(self) -> Mapping[int, PeerCounts]: ...
+
+
 class HealthCounts(Protocol):
     """How often ``/health`` said yes and no."""
 
@@ -102,6 +138,8 @@ def render(member: Member, grpc: GrpcStats, start_time_seconds: float, health: H
     """The whole page."""
     page = Exposition()
     _server(page, member)
+    if isinstance(member.peers, CountingPeers):
+        _peers(page, member, member.peers.counters)
     page.counter("etcd_server_health_success", health.health_success, "Successful health checks.")
     page.counter("etcd_server_health_failures", health.health_failures, "Failed health checks.")
     if health.checked:
@@ -153,6 +191,16 @@ def _server(page: Exposition, member: Member) -> None:
         "etcd_server_proposals_pending", len(member.proposals.by_id), "The number of pending proposals."
     )
     page.counter("etcd_server_proposals_failed_total", member.proposals.failed, "The failed proposals seen.")
+    page.counter(
+        "etcd_server_heartbeat_send_failures_total",
+        member.leader.late_heartbeats,
+        "Heartbeats that this member, leading, sent too late.",
+    )
+    page.gauge(
+        "etcd_server_snapshot_apply_in_progress_total",
+        member.installing,
+        "1 while a received snapshot is being taken over.",
+    )
     page.counter("etcd_server_slow_apply_total", member.slow_applies, "The number of slow apply requests.")
     page.counter(
         "etcd_server_slow_read_indexes_total",
@@ -194,6 +242,102 @@ def _server(page: Exposition, member: Member) -> None:
         page.labelled("gauge", "etcd_debugging_server_alarms", "Active alarms.", rows)
 
 
+def _peers(page: Exposition, member: Member, counters: Mapping[int, PeerCounts]) -> None:
+    """The other members. A row begins with the first thing it counts, as in etcd."""
+    local = f"{member.id:x}"
+    known = [(f"{one:x}", counts) for one, counts in sorted(counters.items())]
+    _labelled(
+        page,
+        "gauge",
+        "etcd_network_active_peers",
+        "The peers that are reachable now.",
+        [
+            ({"Local": local, "Remote": f"{one:x}"}, member.peers.active_since(one) is not None)
+            for one in sorted(counters.keys() & member.membership.members.keys())
+        ],
+    )
+    _labelled(
+        page,
+        "counter",
+        "etcd_network_disconnected_peers_total",
+        "How often a peer became unreachable.",
+        [({"Local": local, "Remote": one}, c.disconnects) for one, c in known if c.disconnects],
+    )
+    for name, label, field, text in _PEER_COUNTERS:
+        rows = [({label: one}, getattr(counts, field)) for one, counts in known]
+        _labelled(page, "counter", name, text, [row for row in rows if row[1]])
+    _histograms(
+        page,
+        "etcd_network_peer_round_trip_time_seconds",
+        [({"To": one}, counts.round_trip_seconds) for one, counts in known],
+        "Round trips of probes between peers.",
+    )
+    for way, label, field in (
+        ("send", "To", "snapshots_sent"),
+        ("receive", "From", "snapshots_received"),
+    ):
+        counted: list[tuple[str, SnapshotCounts]] = [(one, getattr(counts, field)) for one, counts in known]
+        name = f"etcd_network_snapshot_{way}"
+        begun = [row for row in counted if row[1].in_flight or row[1].successes or row[1].failures]
+        _labelled(
+            page,
+            "gauge",
+            f"{name}_inflights_total",
+            "Snapshots under way.",
+            [({label: one}, counts.in_flight) for one, counts in begun],
+        )
+        _labelled(
+            page,
+            "counter",
+            f"{name}_success",
+            "Snapshots that arrived.",
+            [({label: one}, counts.successes) for one, counts in begun if counts.successes],
+        )
+        _labelled(
+            page,
+            "counter",
+            f"{name}_failures",
+            "Snapshots that did not arrive.",
+            [({label: one}, counts.failures) for one, counts in begun if counts.failures],
+        )
+        _histograms(
+            page,
+            f"{name}_total_duration_seconds",
+            [({label: one}, counts.seconds) for one, counts in begun],
+            "How long snapshots took to arrive.",
+        )
+
+
+_PEER_COUNTERS: Final = (
+    ("etcd_network_peer_sent_bytes_total", "To", "sent_bytes", "Bytes sent to peers."),
+    ("etcd_network_peer_sent_failures_total", "To", "sent_failures", "Messages that could not be sent."),
+    ("etcd_network_peer_received_bytes_total", "From", "received_bytes", "Bytes received from peers."),
+    (
+        "etcd_network_peer_received_failures_total",
+        "From",
+        "received_failures",
+        "Streams of peers that could not be understood.",
+    ),
+)
+
+
+def _labelled(
+    page: Exposition, kind: str, name: str, text: str, rows: Sequence[tuple[Mapping[str, str], float]]
+) -> None:
+    """A family, once it has something to say."""
+    if rows:
+        page.labelled(kind, name, text, rows)
+
+
+def _histograms(
+    page: Exposition, name: str, rows: Sequence[tuple[Mapping[str, str], Histogram]], text: str
+) -> None:
+    """The same for histograms."""
+    rows = [row for row in rows if any(row[1].counts)]
+    if rows:
+        page.histograms(name, rows, text)
+
+
 def _healthchecks(page: Exposition, checked: Mapping[tuple[str, str], Sequence[int]]) -> None:
     page.labelled(
         "gauge",
@@ -230,6 +374,26 @@ def _disk(page: Exposition, member: Member) -> None:
         "etcd_disk_backend_defrag_duration_seconds",
         member.jobs.defrag_seconds,
         "The latency distribution of backend defragmentation.",
+    )
+    page.histogram(
+        "etcd_disk_backend_snapshot_duration_seconds",
+        member.jobs.snapshot_seconds,
+        "The latency distribution of database snapshots, for members and for backups.",
+    )
+    page.histogram(
+        "etcd_snap_fsync_duration_seconds",
+        member.snapshotter.fsync_seconds,
+        "The latency distributions of fsync called by snap.",
+    )
+    page.histogram(
+        "etcd_snap_db_fsync_duration_seconds",
+        member.snapshotter.database_fsync_seconds,
+        "The latency distributions of fsyncing .snap.db files.",
+    )
+    page.histogram(
+        "etcd_snap_db_save_total_duration_seconds",
+        member.snapshotter.database_save_seconds,
+        "The total latency distributions of saving received databases.",
     )
     page.gauge(
         "etcd_disk_defrag_inflight",
@@ -350,6 +514,8 @@ def _process(page: Exposition, start_time_seconds: float) -> None:
     if sys.platform == "linux":
         with open("/proc/self/statm", "rb") as statm:
             virtual, resident = (int(pages) * _PAGE_BYTES for pages in statm.read().split()[:2])
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        page.gauge("process_virtual_memory_max_bytes", float(most % (1 << 64)), "Most virtual memory.")
         page.gauge("process_virtual_memory_bytes", virtual, "Virtual memory size.")
         page.gauge("process_resident_memory_bytes", resident, "Resident memory size.")
         open_fds = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count, no paths

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Final
 
 from petcd.api.service import malformed_text
-from petcd.counters import Histogram
 from petcd.errors import Code
 from petcd.net.grpc import Stream
 from petcd.net.grpc.calls import StreamHandler
@@ -33,7 +32,6 @@ BLOB_BYTES: Final = 32 << 10
 """As much of the database as Go puts into a message."""
 
 _READ_BYTES: Final = 16 * BLOB_BYTES
-_SECONDS: Final = [0.01 * 2**i for i in range(17)]
 
 
 class Snapshots:
@@ -41,8 +39,6 @@ class Snapshots:
 
     def __init__(self, member: Member) -> None:
         self.member = member
-        self.seconds = Histogram(_SECONDS)
-        """How long databases took to be written (``etcd_disk_backend_snapshot_duration_seconds``)."""
         self._asked: list[SnapshotHandler] = []
         self._served: list[SnapshotHandler] = []
         """Those whose file is being made."""
@@ -92,7 +88,7 @@ class Snapshots:
         )
 
     def _made(self, version: bytes, began: float, file: File, size: int) -> None:
-        self.seconds.observe(self.member.clock.monotonic() - began)
+        self.member.jobs.snapshot_seconds.observe(self.member.clock.monotonic() - began)
         served, self._served = self._served, []
         shared = _SharedFile(file, size, version, len(served))
         self._next()

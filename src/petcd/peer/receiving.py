@@ -16,7 +16,7 @@ from petcd.net.http import HttpExchange
 from petcd.pb.wire import DecodeError
 from petcd.peer.codec import decode_message
 from petcd.peer.framing import U64
-from petcd.peer.local import Local
+from petcd.peer.local import Local, PeerCounters
 from petcd.raft import MSG_SNAP, Message
 from petcd.seams.disk import File, Lane
 from petcd.server.ids import hex_id
@@ -41,10 +41,10 @@ class SnapshotReception:
 
     __slots__ = (
         "_answer",
+        "_began",
         "_body_ended",
         "_bytes_max",
         "_bytes_seen",
-        "_began",
         "_bytes_watched",
         "_check",
         "_counters",
@@ -105,6 +105,9 @@ class SnapshotReception:
         self._discarded = 0
         self._body_ended = False
         self._ended = False
+        self._began = 0.0
+        self._counters: PeerCounters | None = None
+        """Once the message says whose it is; of strangers none are kept."""
         self._bytes_seen = 0
         self._bytes_watched = -1
         sender = exchange.request.header(b"x-server-from")
@@ -194,8 +197,8 @@ class SnapshotReception:
         index = message.snapshot.metadata.index
         counters = self._local.counters.get(message.from_)
         if counters is not None:
-            self._counters = counters.snapshots_received
-            self._counters.in_flight += 1
+            self._counters = counters
+            counters.snapshots_received.in_flight += 1
         self._began = self._snapshotter.now()
         self._temporary = self._snapshotter.temporary_path(f"receive-{index:016x}-{self._number}")
         rest = data[8 + size :]
@@ -311,6 +314,7 @@ class SnapshotReception:
         self._ended = True
         exchange = self._exchange
         self._let_go()
+        self._count(arrived=self._refusal is None)
         if self._refusal is not None:
             self._answer(exchange, *self._refusal)
         else:
@@ -324,8 +328,14 @@ class SnapshotReception:
         if self._message is not None and self._refusal is None:
             self._log_failure("unexpected EOF")
         self._let_go()
+        self._count(arrived=False)
         self._remove()
         self._on_end(self)
+
+    def _count(self, *, arrived: bool) -> None:
+        if self._counters is not None:
+            self._counters.received_bytes += self._bytes_seen
+            self._counters.snapshots_received.ended(self._snapshotter.now() - self._began, arrived=arrived)
 
     def _let_go(self) -> None:
         """No cycle may outlive the exchange: the collector does not look at old objects."""

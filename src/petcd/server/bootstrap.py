@@ -196,7 +196,7 @@ def _restart(
 def _reopen(world: World, config: Config, logger: Logger, data: DataDir, backend: Backend) -> Parts:
     raw_index = backend.get(schema.META, schema.CONSISTENT_INDEX)
     consistent_index = schema.decode_u64(raw_index) if raw_index is not None else 0
-    snapshotter = Snapshotter(world.disk, data.snap, logger)
+    snapshotter = Snapshotter(world.disk, data.snap, logger, world.clock.monotonic)
     snapshotter.remove_leftovers()
     valid = valid_snapshots(world.disk, data.wal, logger)
     newest = snapshotter.load_newest([(s.index, s.term) for s in valid if s.index])
@@ -324,7 +324,7 @@ def _assemble(
         cluster_id=cluster_id,
         node=node,
         wal=wal,
-        snapshotter=Snapshotter(world.disk, data.snap, logger),
+        snapshotter=Snapshotter(world.disk, data.snap, logger, world.clock.monotonic),
         backend=backend,
         store=store,
         hub=hub,

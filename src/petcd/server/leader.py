@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from petcd import errors
 from petcd.errors import EtcdError
 from petcd.raft import LEADER, Role, SoftState
+from petcd.server.describe import go_duration
 from petcd.server.ids import hex_id
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class LeaderView:
         """When the present leader became known, or the last one where there is none."""
         self.lost_tick = 0
         """When the last leader was lost."""
+        self.late_heartbeats = 0
+        """How often this member led and let the others wait for more than two intervals."""
+        self._ticked_at = 0.0
         self._when_led: list[Callable[[], object]] = []
         self._transfers: list[tuple[int, int, Callable[[EtcdError | None], object]]] = []
         """(to, tick of giving up, who waits)."""
@@ -122,12 +126,32 @@ class LeaderView:
                 self._transfers.append(transfer)
 
     def on_tick(self, tick: int) -> None:
-        """Give up transfers that take too long."""
+        """Give up transfers that take too long; see whether the tick itself was late."""
+        now = self._member.clock.monotonic()
+        exceeded = now - self._ticked_at - 2 * self._member.tick_seconds
+        if exceeded > 0 and self._ticked_at and self.role is LEADER:
+            self._say_late(exceeded)
+        self._ticked_at = now
         if self._transfers:
             late = [transfer for transfer in self._transfers if tick > transfer[1]]
             self._transfers = [transfer for transfer in self._transfers if tick <= transfer[1]]
             for transfer in late:
                 transfer[2](errors.TimeoutLeaderTransfer())
+
+    def _say_late(self, exceeded: float) -> None:
+        member = self._member
+        if len(member.membership.members) == 1:
+            return
+        self.late_heartbeats += 1
+        member.logger.warn(
+            "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from "
+            "slow disk",
+            **{
+                "heartbeat-interval": go_duration(member.tick_seconds),
+                "expected-duration": go_duration(2 * member.tick_seconds),
+                "exceeded-duration": go_duration(exceeded),
+            },
+        )
 
     def fail_all(self, error: EtcdError) -> None:
         transfers, self._transfers = self._transfers, []

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 class _Batch:
     """One database file, shared by those it is sent to."""
 
-    __slots__ = ("export", "messages", "path", "snapshot", "uses")
+    __slots__ = ("began", "export", "messages", "path", "snapshot", "uses")
 
     def __init__(self, messages: list[Message], path: str) -> None:
         self.messages = messages
         self.snapshot = Snapshot()
         self.path = path
         self.uses = len(messages)
+        self.began = 0.0
         self.export: DatabaseExport | None = None
 
 
@@ -71,6 +72,7 @@ class SnapshotSender:
         member = self._member
         if member.stopped:
             return
+        batch.began = member.clock.monotonic()
         view = member.backend.open_view()
         try:
             batch.snapshot = _snapshot_of(view, member.cluster_id, member.backend)
@@ -96,6 +98,7 @@ class SnapshotSender:
         member = self._member
         if member.stopped:
             return
+        member.jobs.snapshot_seconds.observe(member.clock.monotonic() - batch.began)
         for message in batch.messages:
             member.logger.info(
                 "sending database snapshot",

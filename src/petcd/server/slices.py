@@ -105,6 +105,8 @@ class LongJobs:
         self.defrag_seconds = Histogram([0.1 * 2**i for i in range(13)])
         self.hash_seconds = Histogram([0.01 * 2**i for i in range(15)])
         self.hash_kv_seconds = Histogram([0.01 * 2**i for i in range(15)])
+        self.snapshot_seconds = Histogram([0.01 * 2**i for i in range(17)])
+        """How long databases took to be written, for other members and for backups."""
 
     def hash_kv(self, rev: int, done: Callable[[KVHash], object]) -> None:
         """The hash of all keys at ``rev`` (0: now). Raises: Compacted, FutureRev."""
