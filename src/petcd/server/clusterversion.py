@@ -253,7 +253,7 @@ class ClusterVersionMonitor:
             member.logger.info("setting up initial cluster version using v3 API", **{"cluster-version": text})
         self._busy = True
         request = ClusterVersionSetRequest(ver=f"{text}.0")
-        member.propose_message(CLUSTER_VERSION_SET, request, _Waiter(self._updated, text))
+        member.propose_as_leader(CLUSTER_VERSION_SET, request, _Waiter(self._updated, text))
 
     def _updated(self, text: str, problem: str) -> None:
         self._busy = False
@@ -287,7 +287,7 @@ class ClusterVersionMonitor:
         member.logger.info("the cluster has been downgraded", **{"cluster-version": target})
         self._busy = True
         request = DowngradeInfoSetRequest(enabled=False)
-        member.propose_message(DOWNGRADE_INFO_SET, request, _Waiter(self._ended_downgrade, target))
+        member.propose_as_leader(DOWNGRADE_INFO_SET, request, _Waiter(self._ended_downgrade, target))
 
     def _ended_downgrade(self, _target: str, problem: str) -> None:
         self._busy = False

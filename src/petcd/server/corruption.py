@@ -249,7 +249,7 @@ class CorruptionMonitor:
 
     def _raise_alarm(self, member_id: int) -> None:
         request = AlarmRequest(action=alarm.ACTIVATE, memberID=member_id, alarm=alarm.CORRUPT)
-        self._member.propose_message(ALARM, request)
+        self._member.propose_as_leader(ALARM, request)
 
     # -- the newest revision ---------------------------------------------------------------------------
 

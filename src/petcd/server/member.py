@@ -347,6 +347,21 @@ class Member:
         """``propose`` for a request that this member makes itself."""
         self.propose(kind, request.encode(), request, waiter)
 
+    def propose_as_leader(self, kind: int, request: Any, waiter: Waiter = NOBODY) -> None:
+        """Propose what only a leader may ask for: as an entry of this member's own term, or not at all.
+
+        Otherwise one that has just been deposed would hand its view of the cluster on to the next leader.
+        """
+        self.clock.call_soon(self._propose_as_leader, kind, request, waiter)
+
+    def _propose_as_leader(self, kind: int, request: Any, waiter: Waiter) -> None:
+        self.turn()  # take in whatever says that another leads
+        if not self.is_leader:
+            waiter.fail(errors.ProposalDropped.code, errors.ProposalDropped.text)
+            return
+        self.propose_message(kind, request, waiter)
+        self.turn()
+
     def read(self, answer: Callable[[Any, Any], object], waiter: Any, request: Any) -> None:
         """Call ``answer(waiter, request)`` once every write acknowledged before now is applied here."""
         if self.stopping or self.stopped:
