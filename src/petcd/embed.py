@@ -347,13 +347,13 @@ class Etcd:
             "advertise-client-urls": [str(url) for url in self.config.advertise_client_urls],
         }
         self.logger.info("closing etcd server", **ends)
+        await self._hand_over(loop)
         if self._gateway is not None:
             self._gateway.end_streams(Code.UNAVAILABLE, STOPPED_TEXT)
         for edge in self._edges:
             await edge.drain(_DRAIN_SECONDS_MAX)
         for monitor in self._monitors:
             monitor.stop()
-        await self._hand_over(loop)
         done: asyncio.Future[None] = loop.create_future()
         self.member.stop(_resolver(done))
         await asyncio.wait((done, self.failed), return_when=asyncio.FIRST_COMPLETED)

@@ -463,9 +463,11 @@ class Member:
     # -- what other members say (``peering.Receiver``) ---------------------------------------------------
 
     def receive(self, messages: Sequence[Message]) -> None:
-        """Messages from the network, to be stepped in the next turn."""
+        """Messages from the network, to be stepped in the next turn; a member that stops hears no more."""
+        if self.stopping or self.stopped:
+            return
         self._inbox += messages
-        if not self._turn_due and not self.stopped:
+        if not self._turn_due:
             self._turn_due = True
             self.clock.call_soon(self.turn)
 
@@ -574,8 +576,9 @@ class Member:
             self.turn()
 
     def _propose_batch(self) -> None:
-        """Hand raft what has gathered. Without a leader it waits, as in etcd, for as long as its clients."""
-        if self.lead == 0 and self.node.lead == 0:
+        """Hand raft what has gathered. Without a leader, or while the leadership is handed over, it waits for
+        as long as its clients do."""
+        if self.node.lead == 0 or self.node.transferee:
             self._unled_bytes = sum([len(entry.data) for entry in self._proposed])
             if self._unled_bytes > _UNLED_BYTES_MAX:
                 batch, self._proposed = self._proposed, []
