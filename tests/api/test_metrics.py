@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.lab import Lab, simulated
+from tests.servers import free_port
 
 from petcd import errors
 from petcd.api.metrics import Exposition
+from petcd.client import Client
 from petcd.counters import Histogram
+from petcd.embed import Etcd
 from petcd.errors import GRPC_NAMES
 from petcd.pb import etcdserverpb as pb
 from petcd.pb.services import METHODS
+from petcd.seams.real import real_world
+from petcd.server.config import Config
+from petcd.server.url import parse_urls
 
 NAMES = {
     "etcd_server_has_leader": "gauge",
@@ -239,3 +247,99 @@ async def test_members_and_learners(lab: Lab) -> None:
     assert page("etcd_network_known_peers", Local=own, Remote=f"{added.member.ID:x}") == 0
     assert page("etcd_server_learner_promote_failures", Reason=errors.LearnerNotReady.text) == 1
     assert page("etcd_server_learner_promote_successes") == 0
+
+
+def test_a_cluster(tmp_path: Path) -> None:
+    """Three members; one is away for longer than the log, and comes back by a snapshot."""
+    urls = [parse_urls(f"http://127.0.0.1:{free_port()}") for _ in range(6)]
+    initial = {f"m{number}": urls[number] for number in range(3)}
+
+    async def start(number: int) -> Etcd:
+        config = Config(
+            name=f"m{number}",
+            data_dir=str(tmp_path / f"m{number}"),
+            listen_peer_urls=urls[number],
+            advertise_peer_urls=urls[number],
+            listen_client_urls=urls[number + 3],
+            advertise_client_urls=urls[number + 3],
+            initial_cluster=initial,
+            snapshot_count=20,
+            snapshot_catchup_entries=5,
+            unsafe_no_fsync=True,
+        )
+        return await Etcd.start(config, real_world(asyncio.get_running_loop()))
+
+    async def pages(etcds: list[Etcd]) -> list[Page]:
+        def fetch(etcd: Etcd) -> Page:
+            with urllib.request.urlopen(f"{etcd.config.listen_client_urls[0]}/metrics") as answer:
+                return Page(answer.read().decode())
+
+        return [await asyncio.to_thread(fetch, etcd) for etcd in etcds]
+
+    async def scenario() -> None:
+        etcds = list(await asyncio.gather(*map(start, range(3))))
+        leader = next(etcd for etcd in etcds if etcd.member.is_leader)
+        away = next(etcd for etcd in etcds if etcd is not leader)
+        other = next(etcd for etcd in etcds if etcd not in (leader, away))
+        a, b, c = (f"{etcd.member.id:x}" for etcd in (leader, away, other))
+        await away.stop()
+        async with Client(leader.config.listen_client_urls[0].netloc) as client:
+            for number in range(100):
+                await client.put("k", str(number))
+            away = await start(etcds.index(away))
+            async with Client(away.config.listen_client_urls[0].netloc) as asked:
+                assert (await asked.get("k")).value == b"99"
+        await asyncio.sleep(0.1)  # the answer to the snapshot may still be on its way
+        of_leader, of_away, of_other = await pages([leader, away, other])
+
+        assert [page("etcd_server_is_leader") for page in (of_leader, of_away, of_other)] == [1, 0, 0]
+        for page, own, others in ((of_leader, a, (b, c)), (of_away, b, (a, c)), (of_other, c, (a, b))):
+            assert page.types["etcd_network_active_peers"] == "gauge"
+            for peer in others:
+                assert page("etcd_network_active_peers", Local=own, Remote=peer) == 1
+        for peer, page in ((b, of_away), (c, of_other)):
+            assert of_leader("etcd_network_peer_sent_bytes_total", To=peer) > 1000
+            assert of_leader("etcd_network_peer_received_bytes_total", From=peer) > 200
+            assert page("etcd_network_peer_sent_bytes_total", To=a) > 200
+            assert page("etcd_network_peer_received_bytes_total", From=a) > 1000
+        assert of_leader("etcd_network_disconnected_peers_total", Local=a, Remote=b) >= 1
+        with pytest.raises(KeyError):
+            of_leader("etcd_network_disconnected_peers_total", Local=a, Remote=c)
+        assert of_leader("etcd_network_peer_sent_failures_total", To=b) >= 1
+        assert of_leader("etcd_network_snapshot_send_success", To=b) == 1
+        assert of_leader("etcd_network_snapshot_send_inflights_total", To=b) == 0
+        assert of_leader("etcd_network_snapshot_send_total_duration_seconds_count", To=b) == 1
+        assert of_leader("etcd_disk_backend_snapshot_duration_seconds_count") == 1
+        assert of_leader("etcd_snap_fsync_duration_seconds_count") >= 2
+        assert of_away("etcd_network_snapshot_receive_success", From=a) == 1
+        assert of_away("etcd_network_snapshot_receive_inflights_total", From=a) == 0
+        assert of_away("etcd_network_snapshot_receive_total_duration_seconds_bucket", From=a, le="+Inf") == 1
+        assert of_away("etcd_snap_db_fsync_duration_seconds_count") == 1
+        assert of_away("etcd_snap_db_save_total_duration_seconds_count") == 1
+        assert of_away("etcd_server_snapshot_apply_in_progress_total") == 0
+
+        for etcd in etcds:  # a round trip is known after the first probe
+            transport = etcd.member.peers
+            for counters in getattr(transport, "counters", {}).values():
+                counters.round_trip_seconds.observe(0.0003)
+        (page,) = await pages([leader])
+        assert page("etcd_network_peer_round_trip_time_seconds_bucket", To=c, le="0.0004") >= 1
+        await asyncio.gather(*(etcd.stop() for etcd in (leader, away, other)))
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+@simulated()
+async def test_late_heartbeats(lab: Lab) -> None:
+    member = lab.member
+    await lab.call(pb.MemberAddRequest(peerURLs=["http://l:1"], isLearner=True))
+    await asyncio.sleep(1)
+    assert member.leader.late_heartbeats == 0
+    text = "leader failed to send out heartbeat on time; "
+    text += "took too long, leader is overloaded likely from slow disk"
+    assert not lab.messages(text)
+    member.leader._ticked_at -= 0.15  # as if the loop had been held for so long
+    await asyncio.sleep(1)
+    assert (await scrape(lab))("etcd_server_heartbeat_send_failures_total") == 1
+    (fields,) = lab.messages(text)
+    assert (fields["heartbeat-interval"], fields["expected-duration"]) == ("100ms", "200ms")

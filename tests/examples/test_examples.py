@@ -13,6 +13,12 @@ from tests.servers import Server, clean_environment, serving
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 
 OUTPUT = {
+    "cluster_in_one_process.py": """\
+written through m1, read through m3: b'green'
+the leader is gone, somebody else leads: True
+written without it: b'blue'
+back again, it knows: b'blue'
+""",
     "put_get_watch.py": """\
 transaction succeeded: True
 greetings/de = hallo (version 1)

@@ -73,6 +73,9 @@ class LeaderView:
 
     def transfer(self, to: int, done: Callable[[EtcdError | None], object]) -> None:
         """Hand the leadership to ``to``; ``done`` when it leads, or with the reason why it does not."""
+        self._transfer(to, self._member.config.request_timeout_ticks, done)
+
+    def _transfer(self, to: int, ticks_max: int, done: Callable[[EtcdError | None], object]) -> None:
         member = self._member
         if member.lead == to:
             done(None)
@@ -85,7 +88,7 @@ class LeaderView:
                 "transferee-member-id": hex_id(to),
             },
         )
-        self._transfers.append((to, member.tick_count + member.config.request_timeout_ticks, done))
+        self._transfers.append((to, member.tick_count + ticks_max, done))
         member.node.transfer_leader(to)
         member.ask_turn()
 
@@ -110,7 +113,16 @@ class LeaderView:
         if not reachable:
             done(errors.Unhealthy())
             return
-        self.transfer(min(reachable)[1], done)
+        to = min(reachable)[1]
+
+        def ended(problem: EtcdError | None) -> None:
+            if problem is None or not member.is_leader or member.peers.active_since(to) is not None:
+                done(problem)
+            else:
+                self.hand_over(done)  # it went away, perhaps stopping as well; somebody else may be there
+
+        # Raft forgets a transfer after an election timeout, so there is no use in waiting longer.
+        self._transfer(to, member.config.election_ticks, ended)
 
     def _end_transfers(self) -> None:
         member = self._member
@@ -133,10 +145,13 @@ class LeaderView:
             self._say_late(exceeded)
         self._ticked_at = now
         if self._transfers:
-            late = [transfer for transfer in self._transfers if tick > transfer[1]]
-            self._transfers = [transfer for transfer in self._transfers if tick <= transfer[1]]
-            for transfer in late:
-                transfer[2](errors.TimeoutLeaderTransfer())
+            active_since = self._member.peers.active_since
+            waiting, self._transfers = self._transfers, []
+            for transfer in waiting:
+                if tick > transfer[1] or active_since(transfer[0]) is None:
+                    transfer[2](errors.TimeoutLeaderTransfer())
+                else:
+                    self._transfers.append(transfer)
 
     def _say_late(self, exceeded: float) -> None:
         member = self._member
