@@ -474,11 +474,16 @@ class BufferedBackend(ABC):
         else:
             begin()
 
-    def _drop_buffers(self) -> None:
+    def _drop_buffers(self) -> list[Done]:
+        """What was put is superseded by a replacement. Returns who waits for it: to be told when that is
+        in place, for no flush of theirs will come."""
         for writes in self._new.values():
             writes.clear()
         self._queued = {}
+        self._queued_failed = None
+        superseded, self._queued_done = self._queued_done, []
         self._set_layers()
+        return superseded
 
     def _submit(
         self,

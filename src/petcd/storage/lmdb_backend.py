@@ -441,9 +441,11 @@ class LmdbBackend(BufferedBackend):
             return self._open()
 
         def adopt(handle: _Handle) -> None:
-            self._drop_buffers()
+            superseded = self._drop_buffers()
             if self._swap(handle):
                 done()
+                for told in superseded:
+                    told()
 
         self._exclusive(rebuild, adopt, failed)
 

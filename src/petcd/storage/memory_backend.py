@@ -304,13 +304,15 @@ class MemoryBackend(BufferedBackend):
 
         def adopt(result: tuple[File | None, MemoryStore]) -> None:
             journal, store = result
-            self._drop_buffers()
+            superseded = self._drop_buffers()
             if not self._adopt(journal):
                 return
             self._store.tables = store.tables
             self._store.shared = set()
             self._store.bytes_in_use = self._store.bytes_high_water = store.bytes_in_use
             done()
+            for told in superseded:
+                told()
 
         self._exclusive(rebuild, adopt, failed)
 
