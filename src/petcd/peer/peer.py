@@ -104,8 +104,9 @@ class Peer(Remote):
         else:
             self.drop(message)
 
-    def attach(self, kind: StreamKind, exchange: HttpExchange) -> None:
-        """The other side has dialled a stream, whose head is written; an earlier one of the kind ends."""
+    def attach(self, kind: StreamKind, exchange: HttpExchange) -> bool:
+        """The other side has dialled a stream, whose head is written; an earlier one of the kind ends.
+        Whether there was one."""
         writer = StreamWriter(self._local, kind, self.status, exchange, self._lost)
         earlier = self._msgapp if kind is MSGAPP else self._message
         if earlier is not None:
@@ -117,6 +118,7 @@ class Peer(Remote):
             self._message = writer
         self._local.logger.info("established TCP streaming connection with remote peer", **writer.fields())
         self.status.activate()
+        return earlier is not None
 
     @property
     def streams(self) -> tuple[bool, bool, bool, bool]:

@@ -27,6 +27,9 @@ PIECE_BYTES: Final = 256 << 10
 _STALLED_SECONDS_MAX: Final = 30.0
 _ANSWER_SECONDS_MAX: Final = 600.0
 """The receiver syncs and checks the whole database before it answers."""
+_UNREACHABLE_TICKS_MAX: Final = 12
+"""Ticks of the transport after which no answer is expected any more of a member that is not reachable on any
+other connection. The log grows for as long as a snapshot is under way."""
 _TEXT_BYTES_MAX: Final = 4096
 
 
@@ -49,6 +52,7 @@ class SnapshotPost(ResponseHandler):
         "_reading",
         "_status",
         "_text",
+        "_unreachable_ticks",
         "_url",
         "_waits",
         "_watchdog",
@@ -84,6 +88,7 @@ class SnapshotPost(ResponseHandler):
         self._text = b""
         self._watchdog: Timer | None = None
         self._url: Url | None = None
+        self._unreachable_ticks = 0
 
     def start(self) -> None:
         url = self._url = self._picker.pick()
@@ -103,6 +108,20 @@ class SnapshotPost(ResponseHandler):
     def cancel(self) -> None:
         self._done = None
         self._release()
+
+    def tick(self) -> None:
+        """Each ``TICK_SECONDS``: nothing is sent any more that would tell us that the other side has gone."""
+        if self._status.since is not None or not self._at_end:
+            self._unreachable_ticks = 0
+            return
+        self._unreachable_ticks += 1
+        if self._unreachable_ticks > _UNREACHABLE_TICKS_MAX:
+            self._finish("the member is unreachable")
+
+    def doubt(self) -> None:
+        """The other side has made a new connection, so it may have been started anew meanwhile."""
+        if self._at_end:
+            self._finish("the member has connected anew")
 
     def _opened(self, connection: HttpClientConnection) -> None:
         self._dialling = None

@@ -227,7 +227,10 @@ class PeerTransport:
         return member_id in self._peers
 
     def attach(self, member_id: int, kind: StreamKind, exchange: HttpExchange) -> None:
-        self._peers[member_id].attach(kind, exchange)
+        if self._peers[member_id].attach(kind, exchange):
+            for post, (to, _, _) in list(self._posts.items()):
+                if to == member_id:
+                    post.doubt()
 
     def learn_remote(self, member_id: int, urls: list[str]) -> None:
         if len(self._remotes) < REMOTES_MAX and not self._local.receiver.is_removed(member_id):
@@ -282,6 +285,8 @@ class PeerTransport:
         self._local.world.clock.call_later(TICK_SECONDS, self._tick)
         for peer in list(self._peers.values()):
             peer.tick()
+        for post in list(self._posts):
+            post.tick()
         self._pool.tick()
 
     def _fields(self, member_id: int) -> dict[str, str]:
