@@ -26,6 +26,7 @@ async def member(data_dir: str) -> AsyncIterator[str]:
         name="embedded",
         data_dir=data_dir,
         listen_client_urls=parse_urls("http://127.0.0.1:0"),
+        listen_peer_urls=(),  # there will be no others
     )
     etcd = await Etcd.start(config, real_world(asyncio.get_running_loop()))
     try:

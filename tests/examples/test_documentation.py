@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,11 +63,61 @@ def run_command(command: str, server: Server) -> str:
 
 
 def test_the_minute_of_the_readme(server: Server) -> None:
-    (block,) = blocks(ROOT / "README.md", "console")
+    block, _ = blocks(ROOT / "README.md", "console")
     turns = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
     assert len(turns) == block.count("$ ")
     for command, shown in turns:
         assert run_command(command, server) == shown, command
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.slow
+def test_the_three_members_of_the_readme(tmp_path: Path) -> None:
+    """Word for word in one shell, but for the ports, which somebody may have taken."""
+    start = next(block for block in blocks(ROOT / "README.md", "sh") if "CLUSTER=" in block)
+    _, block = blocks(ROOT / "README.md", "console")
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("etcd", "etcdctl"):
+        text = f"import sys; from petcd.cli.{name} import main; sys.exit(main())"
+        (programs / name).write_text(f"#!/bin/sh\nexec {sys.executable} -c '{text}' \"$@\"\n")
+        (programs / name).chmod(0o755)
+    commands = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
+    health = ".venv/bin/etcdctl --endpoints 127.0.0.1:12379,127.0.0.1:22379,127.0.0.1:32379 endpoint health"
+    script = "\n".join(
+        [
+            "trap 'kill -9 $(jobs -p)' EXIT",
+            start,
+            f"until {health} >/dev/null 2>&1; do sleep 0.1; done",
+            *(f"echo {shlex.quote('$ ' + command)}\n{command}" for command in commands),
+        ]
+    )
+    ports = next(
+        two
+        for two in range(23, 30)
+        if all(is_free(int(f"{n}{two}{end}")) for n in (1, 2, 3) for end in ("79", "80"))
+    )
+    moved = re.sub(r"23(79|80)\b", rf"{ports}\1", script)
+    shown = re.sub(r"23(79|80)\b", rf"{ports}\1", block)
+    result = subprocess.run(
+        ["bash", "-c", moved],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(),
+        check=False,
+    )
+    assert result.stdout == shown, result.stderr
 
 
 def test_the_program_of_the_readme(server: Server) -> None:
@@ -80,8 +131,13 @@ def test_the_program_of_the_readme(server: Server) -> None:
 
 @pytest.mark.slow
 def test_the_programs_about_embedding(tmp_path: Path) -> None:
-    program, test = blocks(ROOT / "docs" / "embedding.md", "python")
+    page = ROOT / "docs" / "embedding.md"
+    program, cluster, test = blocks(page, "python")
     assert run_program(program) == "b'hello'\n"
+    printed = run_program(cluster).splitlines()
+    assert printed[0] == "one of three is gone: b'hello'"
+    *most, last = (f"`{line}`" for line in printed)
+    assert f"It prints {', '.join(most)} and {last}.\n" in page.read_text()
     run_program(f"{test}\n\ntest_a_counter(Path({str(tmp_path)!r}))\n")
 
 
