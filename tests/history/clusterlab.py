@@ -48,11 +48,11 @@ Arm = Callable[["Seat", World], object]
 class Seat:
     """One member's place: its host, its disk, and the process that runs there now, if one does."""
 
-    def __init__(self, lab: ClusterLab, name: str) -> None:
+    def __init__(self, lab: ClusterLab, number: int) -> None:
         self.lab = lab
-        self.name = name
-        self.address = f"10.0.0.{len(lab.seats) + 1}"
-        self.host: Host = lab.sim.host(name, self.address)
+        self.name = f"m{number}"
+        self.address = f"10.0.0.{number}"
+        self.host: Host = lab.sim.host(self.name, self.address)
         self.settings: dict[str, Any] = {}
         """Of this member alone, over those of the cluster."""
         self.arm: Callable[[World], object] = lambda _: None
@@ -294,7 +294,8 @@ class ClusterLab:
         }
         self.seats: list[Seat] = []
         for number in range(1, members + 1):
-            self.seats.append(Seat(self, f"m{number}"))
+            self.seats.append(Seat(self, number))
+        self._count = members
         self.founders = list(self.seats)
         host = sim.host("client", "10.0.1.1")
         world = host.boot()
@@ -377,7 +378,8 @@ class ClusterLab:
 
     async def join(self, *, learner: bool = False, start: bool = True) -> Seat:
         """Add a member to the cluster and start it."""
-        seat = Seat(self, f"m{len(self.seats) + 1}")
+        self._count += 1
+        seat = Seat(self, self._count)
         lead = await self.leader()
         await self.connected()
         added = await lead.call(pb.MemberAddRequest(peerURLs=[seat.peer_url], isLearner=learner))
