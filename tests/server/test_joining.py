@@ -12,6 +12,7 @@ from petcd.server.joining import (
     JoinError,
     RunningCluster,
     Versions,
+    foreign_release,
     is_compatible,
     match_members,
     own_member,
@@ -138,3 +139,21 @@ def test_which_clusters_may_be_joined(
     versions = {one: None if text is None else Versions("3.7.1", text) for one, text in answers.items()}
     assert is_compatible(versions, logger, downgrading=downgrading, local_version="3.7.1") is fits
     assert lines == ([warning] if warning else [])
+
+
+@pytest.mark.parametrize(
+    ("servers", "foreign"),
+    [
+        (["3.7.1", "3.7.0"], None),
+        (["3.7.1", None], None),
+        (["3.8.0"], None),
+        (["3.7.1", "3.4.23"], "3.4.23"),
+        (["3.6.9"], "3.6.9"),
+        (["soup"], "soup"),
+    ],
+)
+def test_members_of_older_releases(servers: list[str | None], foreign: str | None) -> None:
+    versions = {
+        number: None if server is None else Versions(server, "3.7.0") for number, server in enumerate(servers)
+    }
+    assert foreign_release(versions, local_version="3.7.1") == foreign

@@ -19,6 +19,7 @@ from petcd.server.joining import (
     MEMBERS_TIMEOUT_SECONDS,
     RunningCluster,
     Versions,
+    foreign_release,
     is_compatible,
     match_members,
     own_member,
@@ -115,6 +116,12 @@ async def join(world: World, config: Config, logger: Logger) -> tuple[Joined, li
             versions[one.id] = await _versions(world, one, config.request_timeout_seconds)
     if not is_compatible(versions, logger):
         raise ConfigError("incompatible with current running cluster")
+    foreign = foreign_release(versions)
+    if foreign is not None:
+        raise ConfigError(
+            f"incompatible with current running cluster: a member runs etcd {foreign}, "
+            "and clusters of mixed releases are not supported by this release of petcd"
+        )
     return Joined(mine.id, running.cluster_id), [one for one in members if one.id != mine.id]
 
 

@@ -193,6 +193,26 @@ def is_compatible(
     return compatible
 
 
+def foreign_release(
+    versions: Mapping[int, Versions | None], *, local_version: str = ETCD_VERSION
+) -> str | None:
+    """The release of a running member that is older than this one; None: there is none.
+
+    Such a member does not know all entries that this release proposes, and ends itself on the first that it
+    does not know (3.4: "not implemented"): to join it would take it down.
+    """
+    own = parse_version(local_version)
+    for answer in versions.values():
+        if answer is None:
+            continue
+        try:
+            if parse_version(answer.server) < own:
+                return answer.server
+        except ValueError:
+            return answer.server
+    return None
+
+
 def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}.0"
 
