@@ -22,6 +22,7 @@ class SimFile:
     def __init__(self, disk: SimDisk, inode: Inode, path: str, *, readonly: bool) -> None:
         self._disk = disk
         self._inode = inode
+        self._holds_lock = False
         self._path = path
         self._readonly = readonly
         self._closed = False
@@ -88,15 +89,18 @@ class SimFile:
             return False
         self._inode.lock = self._disk.process
         self._disk.locks.append(self._inode)
+        self._holds_lock = True
         return True
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._inode in self._disk.locks:
-            self._disk.locks.remove(self._inode)
-            self._inode.lock = None
+        if self._holds_lock:  # the lock is this open file's, not its process's
+            self._holds_lock = False
+            if self._inode in self._disk.locks:
+                self._disk.locks.remove(self._inode)
+                self._inode.lock = None
 
     def _step(self, what: str, *, writes: bool = False) -> None:
         self._disk.process.check()

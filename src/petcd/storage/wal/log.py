@@ -512,6 +512,8 @@ def purge(disk: Disk, directory: str, suffix: str, keep: int, *, locked: bool) -
                     if not file.try_lock():
                         break
                     disk.remove(path)
+                    # Power may fail: a later segment must not be gone while an earlier one is still there.
+                    disk.sync_dir(directory)
                 finally:
                     file.close()
         except OSError as error:
