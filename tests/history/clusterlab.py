@@ -467,7 +467,7 @@ async def together(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
     async def caught(coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
             return await coroutine
-        except (EtcdError, OSError) as error:
+        except (EtcdError, OSError, TimeoutError, EOFError) as error:
             return error
 
     return list(await asyncio.gather(*map(caught, coroutines)))

@@ -68,13 +68,17 @@ async def test_20418_stale_linearizable_read_after_pause(lab: ClusterLab) -> Non
 
 @cluster()
 async def test_20418_no_read_from_a_leader_that_is_cut_off(lab: ClusterLab) -> None:
-    """The same with a partition: until it steps down, the former leader has nothing but its own word."""
+    """The same with a partition: until it steps down, the former leader has nothing but its own word. It was
+    stopped meanwhile, so it does not even notice that its time is over."""
     old, other, third = lab.ranked()
     await old.put(b"a", b"old")
     lab.isolate(old)
+    old.pause()
     await lab.until(lambda: any(one.member.lessor.primary for one in (other, third)))
-    waiting = lab.client.spawn(together([old.get(b"a", seconds=20)]))
     await other.put(b"a", b"new")
+    waiting = lab.client.spawn(together([old.get(b"a", seconds=20)]))
+    await asyncio.sleep(0.1)
+    old.resume()
     assert await old.get(b"a", serializable=True) == b"old", "serializable reads may be old"
     await asyncio.sleep(2)
     assert not waiting.done()
@@ -147,6 +151,36 @@ async def test_18055_two_snapshots_in_short_time(lab: ClusterLab) -> None:
     assert follower.member.installer.count >= 3
 
 
+@cluster(snapshot_count=20, snapshot_catchup_entries=5)
+async def test_18055_a_snapshot_that_nobody_answers(lab: ClusterLab) -> None:
+    """Found while testing that: the other side is gone after the last byte and before its answer. Nothing is
+    sent any more that would show it, and the log grows for as long as a snapshot is under way."""
+    lead, follower, _ = lab.ranked()
+    for number in range(2):
+        lab.isolate(follower)
+        await past_the_log(lab, lead, follower)
+        follower.host.drive.faults.sync_seconds = lambda: 2.0
+        lab.heal()
+        await lab.until(lambda: lead.member.sender.in_flight == 1, what="a snapshot")
+        await asyncio.sleep(1)
+        if number:  # it has lost its power, and is there again before anybody missed it
+            follower.crash(Loss.ALL)
+            follower.host.drive.faults.sync_seconds = float
+            began = lab.sim.now
+            await follower.start()
+            await lab.settle()
+            assert lab.sim.now - began < 10
+        else:
+            lab.isolate(follower)
+            await lab.until(lambda: lead.member.sender.in_flight == 0, 25, "the end of the snapshot")
+            first = lead.member.node.first_index
+            await fill(lead, 60)
+            await asyncio.sleep(1)
+            assert lead.member.node.first_index > first
+            follower.host.drive.faults.sync_seconds = float
+            await lab.settle()
+
+
 @pytest.mark.parametrize("loss", list(Loss))
 def test_20271_snapshot_receive_crash(loss: Loss) -> None:
     """etcd#20271, etcd#18055: a member that died between receiving a snapshot and opening it did not start
@@ -181,7 +215,7 @@ def test_20271_snapshot_receive_crash(loss: Loss) -> None:
         await asyncio.sleep(0.3)
         count = follower.host.drive.operations - before
         assert count > 15
-        for ahead in range(1, count, 3):
+        for ahead in range(1 + list(Loss).index(loss), count, 5):
             lab.isolate(follower)
             await past_the_log(lab, lead, follower, rounds=0)
             drive = follower.host.drive
@@ -201,11 +235,11 @@ async def test_20650_snapshot_during_defrag(lab: ClusterLab) -> None:
     lead, follower, _ = lab.ranked()
     follower.host.drive.faults.sync_seconds = lambda: 0.02
     installed = follower.member.installer.count
-    for number in range(20):
+    for number in range(10):
         lab.isolate(follower)
         await past_the_log(lab, lead, follower, rounds=0)
         lab.heal()
-        await asyncio.sleep(0.01 * number)
+        await asyncio.sleep(0.02 * number)
         (answer,) = await together([follower.call(pb.DefragmentRequest())])
         assert isinstance(answer, pb.DefragmentResponse), answer
         await lab.settle()
@@ -295,9 +329,9 @@ async def test_13066_wiped_disk(lab: ClusterLab) -> None:
     assert isinstance(transport, PeerTransport)
     await asyncio.sleep(1)
     sent = sum(one.sent_bytes for one in transport.counters.values())
-    await asyncio.sleep(20)
+    await asyncio.sleep(3)
     sent = sum(one.sent_bytes for one in transport.counters.values()) - sent
-    assert sent < 500_000, "they go on as fast as they can"
+    assert sent < 100_000, "they go on as fast as they can"
     refusals = wiped.messages("failed to process a raft message")
     assert len(refusals) == 1 and "was the data directory lost?" in refusals[0]["error"]
     assert not task.done(), "it waits to be told of the cluster"

@@ -24,7 +24,12 @@ async def move(lab: ClusterLab) -> Seat:
     return other
 
 
-@cluster(heartbeat_ms=1000, election_ms=10_000, features={"LeaseCheckpoint": True})
+@cluster(
+    heartbeat_ms=1000,
+    election_ms=10_000,
+    backend_batch_interval_seconds=1.0,
+    features={"LeaseCheckpoint": True},
+)
 async def test_17132_checkpoints_over_many_leaders(lab: ClusterLab) -> None:
     """etcd#17132: a checkpoint was lost when the leader changed for the third time, and the lease began
     anew."""
@@ -143,3 +148,27 @@ async def test_leases_end_late_but_never_early(lab: ClusterLab) -> None:
     for seat in lab.seats:
         assert await seat.refused(pb.LeaseRevokeRequest(ID=lease)) == errors.LeaseNotFound.text
         assert await seat.get(b"a") is None
+
+
+@cluster()
+async def test_a_leader_of_the_past_renews_nothing(lab: ClusterLab) -> None:
+    """The same at its sharpest: the lease has been revoked elsewhere, and the former leader, stopped
+    and cut off, believes in both the lease and itself."""
+    old, other, third = lab.ranked()
+    lease = int((await old.call(pb.LeaseGrantRequest(TTL=60))).ID)
+    await old.put(b"a", b"1", lease=lease)
+    await lab.settle()
+    keep = await old.keep_alive()
+    assert (await keep.ask(pb.LeaseKeepAliveRequest(ID=lease))).TTL == 60
+    old.pause()
+    lab.isolate(old)
+    await lab.until(lambda: any(one.member.lessor.primary for one in (other, third)))
+    await other.call(pb.LeaseRevokeRequest(ID=lease))
+    keep.send(pb.LeaseKeepAliveRequest(ID=lease))
+    await asyncio.sleep(0.1)
+    old.resume()
+    (answer,) = await together([keep.receive(3)])
+    assert not isinstance(answer, pb.LeaseKeepAliveResponse) or answer.TTL == 0, "renewed what has ended"
+    lab.heal()
+    await lab.settle()
+    assert await old.get(b"a") is None
