@@ -80,7 +80,8 @@ class Seat:
         self.handed = 0
         self.commit = 0
         self.term = 0
-        self.voters: frozenset[int] = frozenset()
+        self.voters: tuple[frozenset[int], ...] = (frozenset(),)
+        """Its last configurations, the newest last."""
         self.published = False
 
     @property

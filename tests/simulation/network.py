@@ -128,6 +128,9 @@ class Wire:
             return
         if self.refuses(seat, sender):
             return
+        peers = seat.member.peers
+        if isinstance(peers, SimPeers) and sender.id not in peers.known:
+            peers.remotes.add(sender.id)  # as from X-PeerURLs: it must be answered before its addition is applied
         self.delivered += len(messages)
         if self.note is not None:
             for message in messages:

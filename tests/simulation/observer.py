@@ -130,6 +130,9 @@ class Observer:
         if term < seat.term or commit < seat.commit:
             self.fail(f"{seat.name} goes back from term {seat.term} commit {seat.commit} to {term}, {commit}")
         seat.term, seat.commit = term, commit
+        voters = frozenset(node.configuration.voters)
+        if voters != seat.voters[-1]:
+            seat.voters = (*seat.voters[-2:], voters)
         soft = ready.soft_state
         if soft is not None and soft.role is LEADER:
             other = self.leaders.setdefault(term, node.id)
@@ -162,11 +165,10 @@ class Observer:
 
     def _check_quorum(self, seat: Seat, node: Node, index: int, term: int) -> None:
         """A majority of the configuration has the entry on disk, under the one before or after a change."""
-        configuration = node.configuration
-        if self._is_durable(seat, configuration.voters, index, term):
-            seat.voters = frozenset(configuration.voters)
+        if self._is_durable(seat, node.configuration.voters, index, term):
             return
-        if seat.voters and self._is_durable(seat, seat.voters, index, term):
+        # What was committed before a change was applied was counted without it.
+        if any(self._is_durable(seat, voters, index, term) for voters in seat.voters if voters):
             return
         have = [s.name for s in seat.cluster.seats.values() if s.durable.has(index, term)]
         self.fail(

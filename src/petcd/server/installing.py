@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from petcd.mvcc.restore import Restored, Restorer
 from petcd.raft import Snapshot
 from petcd.server.ids import hex_id
+from petcd.server.membership import ClusterMember
 from petcd.storage.backend import Item
 from petcd.storage.errors import CorruptError
 
@@ -35,9 +36,28 @@ class Installer:
         self._member = member
         self.count = 0
         """Snapshots installed in this life."""
+        self._newest = 0
+        """Index of the last snapshot that raft has taken: the one to arrive at."""
+        self._active = False
+        self._next: Snapshot | None = None
+        self._before: dict[int, ClusterMember] | None = None
+
+    def expect(self, snapshot: Snapshot) -> None:
+        """Raft has taken a snapshot: ``begin`` is called when its record is durable, unless another comes
+        before that."""
+        self._newest = snapshot.metadata.index
 
     def begin(self, snapshot: Snapshot) -> None:
-        """``Member.on_installed`` is called at the end; a failure ends the member."""
+        """``Member.on_installed`` is called at the end; a failure ends the member.
+
+        With a slow disk the next snapshot may be there before this one is installed; only the last counts.
+        """
+        if snapshot.metadata.index < self._newest:
+            return  # a later one is on its way to the log
+        if self._active:
+            self._next = snapshot
+            return
+        self._active = True
         member = self._member
         index = snapshot.metadata.index
         path = member.snapshotter.database_path(index)
@@ -101,7 +121,8 @@ class Installer:
         member.store.become(restored)
         member.lessor.restore(member.store.key_leases)
         member.alarms.restore()
-        before = dict(member.membership.members)
+        if self._before is None:
+            self._before = dict(member.membership.members)
         member.membership.restore()
         member.hub.resync()
         self.count += 1
@@ -124,4 +145,11 @@ class Installer:
                 member.world.disk.remove(path)  # the backend holds it now, durably
 
         member.snapshot_lane.submit(clean, lambda _: None, member.fail)
-        member.on_installed(snapshot, before)
+        member.applied, member.applied_term = index, snapshot.metadata.term
+        self._active = False
+        later, self._next = self._next, None
+        if later is not None:
+            self.begin(later)
+        elif index == self._newest:
+            before, self._before = self._before, None
+            member.on_installed(snapshot, before)

@@ -189,7 +189,8 @@ class Member:
 
         self._header = splice.Header(self.cluster_id, self.id)
         self.hub.header = self._watch_header
-        self.hub.wake = HubSlices(self).wake
+        self._hub_slices = HubSlices(self)
+        self.hub.wake = self._hub_slices.wake
         self.applier = Applier(
             store=self.store,
             hub=self.hub,
@@ -235,6 +236,7 @@ class Member:
         self._add_peers()
         if self._install_at_start is not None:
             self.installing = True
+            self.installer.expect(self._install_at_start)
             self.installer.begin(self._install_at_start)
             self._install_at_start = None
         self.turn()  # what was committed before is applied first: the configuration is in it
@@ -601,6 +603,8 @@ class Member:
             self._send(ready.messages)
         if ready.snapshot is not None:
             self.installing = True
+            self.installer.expect(ready.snapshot)
+            self._deferred.clear()  # they are in it
         if ready.entries or ready.hard_state is not None or ready.messages_after_append:
             self.log.add(ready)
             if ready.committed:
@@ -796,7 +800,6 @@ class Member:
         """The backend and all state are those of a received snapshot; go on behind it. ``before`` is the
         membership that it replaced."""
         metadata = snapshot.metadata
-        self.applied, self.applied_term = metadata.index, metadata.term
         self.snapshot_index = metadata.index
         self.installing = False
         self.node.applied_to(metadata.index)
@@ -821,6 +824,7 @@ class Member:
             return
         self.compaction.answer_waiters()
         self.compaction.resume()
+        self._hub_slices.wake()  # those that were lagging before; slices rest during an install
         self.turn()
 
     # -- time ------------------------------------------------------------------------------------------

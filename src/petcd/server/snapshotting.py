@@ -90,7 +90,7 @@ def purge_files(member: Member, wal_dir: str, snap_dir: str) -> None:
     disk, config = member.world.disk, member.config
     purge(disk, wal_dir, ".wal", config.max_wals, locked=True)
     purge(disk, snap_dir, "snap", config.max_snapshots, locked=False)
-    purge(disk, snap_dir, "snap.db", config.max_snapshots, locked=False)
+    member.snapshotter.release_databases(member.applied)  # later ones may be waiting to be installed
 
 
 def membership_tree(membership: Membership, index: int) -> bytes:
