@@ -33,6 +33,7 @@ from petcd.server.logwriter import LogWriter
 from petcd.server.member import Member
 from petcd.server.membership import Membership
 from petcd.storage.backend import BufferedBackend
+from petcd.testing.drive import Loss
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -101,7 +102,7 @@ MUTATIONS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     ),
     "forget a snapshot that was not taken over": (
         edit(bootstrap, "_reopen", "install = snapshot", "install = None"),
-        lambda: consensus.test_20271_snapshot_receive_crash(consensus.Loss.ALL),
+        lambda: consensus.test_20271_snapshot_receive_crash(Loss.ALL),
     ),
     "leave watchers behind at a snapshot": (
         silence(WatchHub, "resync"),
