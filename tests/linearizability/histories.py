@@ -66,6 +66,11 @@ class Call:
     request_id: int = 0
     response: Any = None
 
+    @property
+    def unsure(self) -> bool:
+        """Given up by the member: it may still happen, however late."""
+        return self.error is not None and self.error[1] not in APPLIED_ERRORS
+
     def __str__(self) -> str:
         told = "no answer"
         if self.response is not None:
@@ -213,7 +218,7 @@ def real_time(placed: Sequence[tuple[Call, float, float]]) -> None:
     events: list[tuple[float, int, int]] = []
     for number, (call, _, _) in enumerate(placed):
         events.append((call.invoke, 1, number))
-        if call.complete is not None:
+        if call.complete is not None and not call.unsure:
             events.append((call.complete, 0, number))
     events.sort()
     chosen: dict[int, float] = {}

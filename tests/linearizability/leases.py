@@ -68,6 +68,6 @@ def check_leases(
 def _check(lease_id: int, at: float, since: float, ttl: int, rate_max: float, why: str) -> None:
     if at < since + ttl / rate_max:
         raise Wrong(
-            f"lease {lease_id:x} ended at {at:.6f}, {since + ttl / rate_max - at:.3f} s early; a client relied on "
-            f"{why}"
+            f"lease {lease_id:x} ended at {at:.6f}, {since + ttl / rate_max - at:.3f} s early; "
+            f"a client relied on {why}"
         )

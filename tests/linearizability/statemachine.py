@@ -7,9 +7,9 @@ contract/wire-v3.md sections 3 and 5, and without looking at the real one.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from petcd import errors
 from petcd.errors import EtcdError
@@ -284,9 +284,7 @@ class StateMachine:
             raise errors.LeaseTTLTooLarge
         if request.ID in self.leases:
             raise errors.LeaseExist
-        lease = self.leases[request.ID] = Lease(
-            request.ID, max(request.TTL, self._min_ttl), self._index
-        )
+        lease = self.leases[request.ID] = Lease(request.ID, max(request.TTL, self._min_ttl), self._index)
         return pb.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl)
 
     def lease_revoke(self, request: pb.LeaseRevokeRequest) -> Message:
@@ -299,7 +297,7 @@ class StateMachine:
         del self.leases[request.ID]
         return pb.LeaseRevokeResponse()
 
-    _HANDLERS = {
+    _HANDLERS: ClassVar[dict[str, Callable[[StateMachine, Any], Message]]] = {
         "put": put,
         "delete_range": delete_range,
         "txn": txn,

@@ -70,7 +70,9 @@ def check_watch(watch: Watch, machine: StateMachine) -> int:
         if not response.events:
             if header_rev >= next_rev:
                 if place < len(expected) and expected[place].rev <= header_rev:
-                    raise Wrong(f"{watch}\n  progress to {header_rev} ahead of {expected[place]} at {time:.6f}")
+                    raise Wrong(
+                        f"{watch}\n  progress to {header_rev} ahead of {expected[place]} at {time:.6f}"
+                    )
                 next_rev = max(next_rev, header_rev + 1)
             elif header_rev + 1 < next_rev and last_rev > header_rev:
                 raise Wrong(f"{watch}\n  progress back to {header_rev} after revision {last_rev}")

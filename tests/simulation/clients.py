@@ -67,7 +67,7 @@ class _Stream:
 class Clients:
     """All clients of one run."""
 
-    def __init__(self, cluster: Cluster, rng: random.Random, count: int) -> None:
+    def __init__(self, cluster: Cluster, rng: random.Random, count: int, pause_seconds: float) -> None:
         self.cluster = cluster
         self.random = rng
         self.loop = cluster.sim.loop
@@ -79,7 +79,7 @@ class Clients:
         self.leases: list[int] = []
         self.next_lease = 100
         self.stopped = False
-        self._busy: dict[int, Call | None] = dict.fromkeys(range(count))
+        self._pause_seconds = pause_seconds
         for client in range(count):
             self._later(client, rng.random() * 0.05)
 
@@ -109,7 +109,7 @@ class Clients:
             self.ask(seat, client, kind, request, lambda: self._later(client, self._think()))
 
     def _think(self) -> float:
-        return 0.002 + self.random.random() * 0.03
+        return 0.002 + self.random.random() * self._pause_seconds
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -162,7 +162,9 @@ class Clients:
                     result=pb.CompareResult.LESS,
                     mod_revision=self._newest(),
                 ),
-                pb.Compare(key=other, target=pb.CompareTarget.VERSION, result=pb.CompareResult.GREATER, version=1),
+                pb.Compare(
+                    key=other, target=pb.CompareTarget.VERSION, result=pb.CompareResult.GREATER, version=1
+                ),
             )
         )
         put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value))
@@ -265,7 +267,9 @@ class Clients:
         """Open a watcher: of now, of the past, of the future."""
         rng = self.random
         if request is None:
-            start = rng.choice((0, 0, max(1, self._newest() - rng.randrange(12)), self._newest() + rng.randrange(5)))
+            start = rng.choice(
+                (0, 0, max(1, self._newest() - rng.randrange(12)), self._newest() + rng.randrange(5))
+            )
             wide = rng.random() < 0.6
             request = pb.WatchCreateRequest(
                 key=b"k0" if wide else rng.choice(KEYS),

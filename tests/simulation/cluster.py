@@ -225,7 +225,9 @@ class Settings:
 class Cluster:
     """One simulated cluster."""
 
-    def __init__(self, sim: Simulation, settings: Settings, observer: Observer, *, traced: bool = False) -> None:
+    def __init__(
+        self, sim: Simulation, settings: Settings, observer: Observer, *, traced: bool = False
+    ) -> None:
         self.sim = sim
         self.settings = settings
         self.observer = observer

@@ -76,9 +76,7 @@ class Wire:
     def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
         self.loop.call_outside(self.loop.now + seconds, callback, *args)
 
-    def later_in(
-        self, process: Process, seconds: float, callback: Callable[..., object], *args: Any
-    ) -> None:
+    def later_in(self, process: Process, seconds: float, callback: Callable[..., object], *args: Any) -> None:
         self.loop.call_outside(self.loop.now + seconds, run_in, process, callback, *args)
 
     def mend(self) -> None:
@@ -130,7 +128,9 @@ class Wire:
             return
         peers = seat.member.peers
         if isinstance(peers, SimPeers) and sender.id not in peers.known:
-            peers.remotes.add(sender.id)  # as from X-PeerURLs: it must be answered before its addition is applied
+            peers.remotes.add(
+                sender.id
+            )  # as from X-PeerURLs: it must be answered before its addition is applied
         self.delivered += len(messages)
         if self.note is not None:
             for message in messages:

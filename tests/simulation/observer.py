@@ -105,8 +105,8 @@ class Observer:
         durable.term, durable.vote = node.term, node.vote
         if before.term > node.term or (before.term == node.term and before.vote not in (0, node.vote)):
             self.fail(
-                f"{seat.name} had voted for {before.vote:x} in term {before.term} on its disk, and starts with "
-                f"{node.vote:x} in term {node.term}"
+                f"{seat.name} had voted for {before.vote:x} in term {before.term} on its disk, and starts "
+                f"with {node.vote:x} in term {node.term}"
             )
         overwritten = 0
         for index, term in before.entries.items():
@@ -158,8 +158,8 @@ class Observer:
                     self._check_quorum(seat, node, handed, entry.term)
             elif known.term != entry.term or known.data != entry.data or known.type != entry.type:
                 self.fail(
-                    f"entry {handed} is of term {known.term} elsewhere and of term {entry.term} on {seat.name}: "
-                    f"{known.data!r} and {entry.data!r}"
+                    f"entry {handed} is of term {known.term} elsewhere and of term {entry.term} on "
+                    f"{seat.name}: {known.data!r} and {entry.data!r}"
                 )
         seat.handed = handed
 
@@ -228,8 +228,8 @@ class Observer:
                     or (durable.term == message.term and durable.vote == message.to)
                 ):
                     self.fail(
-                        f"{seat.name} gives its vote in term {message.term} to {message.to:x}, but its disk says "
-                        f"term {durable.term}, vote {durable.vote:x}"
+                        f"{seat.name} gives its vote in term {message.term} to {message.to:x}, but its disk "
+                        f"says term {durable.term}, vote {durable.vote:x}"
                     )
             elif kind == MSG_VOTE and not (
                 durable.term > message.term or (durable.term == message.term and durable.vote == seat.id)

@@ -32,10 +32,12 @@ from petcd.server.membership import ClusterMember, Membership, promote_change
 from petcd.testing.drive import Loss
 from petcd.testing.world import Simulation
 
-STORM_SECONDS = 2.0
+STORM_SECONDS = (0.8, 1.2, 1.6, 2.4)
+PAUSE_SECONDS = (0.03, 0.06, 0.1)
+"""Between two requests of a client, at most."""
 HEAL_SECONDS = 6.0
 LOST_SECONDS = 0.8
-CLIENTS = 5
+CLIENTS = 4
 RATE_MAX = 1.05
 FAILPOINTS = (
     "raftBeforeSave",
@@ -91,6 +93,7 @@ class Storm:
         self.cluster = Cluster(self.sim, settings, self.observer, traced=traced)
         self.clients: Clients
         self.outcome = Outcome(seed)
+        self.seconds = rng.choice(STORM_SECONDS)
         self.disk_faults = False
         self.next_seat = size
         self._arm_at: dict[str, tuple[str, int]] = {}
@@ -112,9 +115,14 @@ class Storm:
         try:
             with sim, scaled(cluster.settings.segment_bytes), watching(self.observer):
                 cluster.boot_all()
-                self.clients = Clients(cluster, random.Random(self.random.getrandbits(64)), CLIENTS)
+                self.clients = Clients(
+                    cluster,
+                    random.Random(self.random.getrandbits(64)),
+                    CLIENTS,
+                    self.random.choice(PAUSE_SECONDS),
+                )
                 self._schedule()
-                sim.run_for(STORM_SECONDS)
+                sim.run_for(self.seconds)
                 self._heal()
                 self._settle()
                 self._check()
@@ -154,11 +162,12 @@ class Storm:
             self.check_now,
         ]
         chosen = rng.sample(kinds, rng.randrange(1, len(kinds)))
-        for _ in range(rng.choice((3, 6, 10, 16))):
-            loop.call_outside(0.25 + rng.random() * (STORM_SECONDS - 0.3), self._strike, rng.choice(chosen))
-        for _ in range(8):
-            loop.call_outside(0.2 + rng.random() * STORM_SECONDS, self.clients.ask_progress)
-            loop.call_outside(0.2 + rng.random() * STORM_SECONDS, self.clients.resume)
+        seconds = self.seconds
+        for _ in range(rng.choice((2, 4, 7, 12))):
+            loop.call_outside(0.2 + rng.random() * (seconds - 0.25), self._strike, rng.choice(chosen))
+        for _ in range(6):
+            loop.call_outside(0.2 + rng.random() * seconds, self.clients.ask_progress)
+            loop.call_outside(0.2 + rng.random() * seconds, self.clients.resume)
 
     def _strike(self, fault: Callable[[], object]) -> None:
         if not self.clients.stopped:
@@ -480,6 +489,17 @@ class Storm:
             for seat in seats
         )
 
+    def _is_quiet(self) -> bool:
+        """No entry is on its way: leases may end even now."""
+        last = len(self.observer.log)
+        return all(
+            seat.member is not None
+            and seat.member.applied == last
+            and seat.member.node.last_index == last
+            and not seat.member.hub.pending
+            for seat in self._members()
+        )
+
     def _must_ask(self, call: Any) -> bool:
         """Whether this was never asked, was refused, or has got lost with a leader that is no more."""
         if call is None or call.error is not None:
@@ -495,9 +515,9 @@ class Storm:
                 continue
             node = member.node
             lines.append(
-                f"{seat.name} {seat.id:x}: up {seat.up} paused {seat.paused} {member.role.name} term {node.term} "
-                f"lead {member.lead:x} last {node.last_index} commit {node.commit_index} applied {member.applied} "
-                f"installing {member.installing} failure {seat.failure!r} conf {node.conf_state.voters}"
+                f"{seat.name} {seat.id:x}: up {seat.up} paused {seat.paused} {member.role.name} "
+                f"term {node.term} lead {member.lead:x} last {node.last_index} commit {node.commit_index} "
+                f"applied {member.applied} installing {member.installing} failure {seat.failure!r} conf {node.conf_state.voters}"
             )
         lines += [str(call) for call in self.clients.calls[-6:]]
         return "\n  ".join(["", *lines])
@@ -517,6 +537,7 @@ class Storm:
 
     def _check(self) -> None:
         self.sim.run_for(0.3)  # watchers hear the last of it
+        self.sim.run_until(self._is_quiet, seconds_max=2.0, step_seconds=0.003)
         self._raise_violation()
         cluster, observer, clients = self.cluster, self.observer, self.clients
         cluster.check()
@@ -573,11 +594,24 @@ class Storm:
                 record.complete_to = machine.rev
 
 
+COMPLAINTS = (Violation, Wrong)
+
+
 def run(seed: int, size: int = 5, *, traced: bool = False) -> Outcome:
     """Raises what a checker found, with the seed in its notes."""
     storm = Storm(seed, size, traced=traced)
     try:
         return storm.run()
-    except (Violation, Wrong, AssertionError, TimeoutError) as error:
+    except Exception as error:
         error.add_note(f"cluster seed {seed}, {size} members; faults {storm.outcome.faults}")
         raise
+
+
+def trace_of(seed: int, size: int = 5) -> list[str]:
+    """The same run again, with all that happened in it; the last lines of that."""
+    storm = Storm(seed, size, traced=True)
+    try:
+        storm.run()
+    except Exception as error:  # noqa: BLE001 - it has been reported
+        storm.sim.note("storm", f"{type(error).__name__}: {error}")
+    return list(storm.sim.trace)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 from asyncio import events
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -170,11 +171,49 @@ class SimLoop(asyncio.BaseEventLoop):
         """Contexts of exceptions that no task or callback handled."""
         self._clock_resolution = 1e-9
         self._selector = _Selector(self)
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        """A heap; timers of one moment run in the order in which they were set."""
+        self._timer_count = 0
         self.set_task_factory(_make_task)
         self.set_exception_handler(_note_failure)
 
     def time(self) -> float:
         return self.now
+
+    def _set_timer(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, timer))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        return None  # it is dropped when its time comes
+
+    def _run_once(self) -> None:
+        """One turn, as asyncio's: let time pass when nothing is due, then run what is due by now."""
+        ready = self._ready  # type: ignore[attr-defined]
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        if ready or self._stopping:  # type: ignore[attr-defined]
+            self._selector.select(0.0)
+        else:
+            self._selector.select(max(0.0, timers[0][0] - self.now) if timers else None)
+        end = self.now + self._clock_resolution
+        while timers and timers[0][0] < end:
+            timer = heapq.heappop(timers)[2]
+            if not timer._cancelled:
+                ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
     def call_soon(  # type: ignore[override]
         self,
@@ -208,12 +247,12 @@ class SimLoop(asyncio.BaseEventLoop):
             context = contextvars.copy_context()
         process = context.get(_current)
         if process is None:
-            return super().call_at(when, callback, *args, context=context)
-        return super().call_at(when, _run_in, process, callback, args, context=context)
+            return self._set_timer(when, callback, args, context)
+        return self._set_timer(when, _run_in, (process, callback, args), context)
 
     def call_outside(self, when: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
         """``call_at`` for the world itself: what runs belongs to no process, whoever asked for it."""
-        return super().call_at(when, callback, *args, context=contextvars.Context())
+        return self._set_timer(when, callback, args, contextvars.Context())
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         raise RuntimeError("the simulation has no threads: blocking work goes through a lane")
@@ -247,11 +286,15 @@ def _run_in(process: Process, callback: Callable[..., object], args: tuple[Any, 
     if process.paused:
         process.hold(callback, args)
         return
-    with process._entered():
-        try:
-            callback(*args)
-        except SimCrash:
-            process.alive = False
+    process._running += 1
+    try:
+        callback(*args)
+    except SimCrash:
+        process.alive = False
+    finally:
+        process._running -= 1
+        if not process.alive and not process._running:
+            process.bury()
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
