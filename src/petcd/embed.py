@@ -33,7 +33,7 @@ from petcd.net.http import HttpRouter
 from petcd.net.http2.limits import Limits
 from petcd.pb.etcdserverpb import LeaseGrantRequest, PutRequest, RangeRequest, TxnRequest
 from petcd.pb.membershippb import Attributes, ClusterMemberAttrSetRequest
-from petcd.peer.joining import join, refuse_founded
+from petcd.peer.joining import join, refuse_foreign, refuse_founded
 from petcd.peer.transport import PeerTransport
 from petcd.seams import Address, File, Listener, World
 from petcd.server.applier import CLUSTER_MEMBER_ATTR_SET
@@ -55,6 +55,8 @@ from petcd.storage.datadir import DataDir
 _DRAIN_SECONDS_MAX = 5.0
 _PURGE_SECONDS = 30.0
 _PUBLISH_RETRY_SECONDS = 0.5
+_SNAPSHOTS_PER_QUOTA = 4
+"""A database from another member may be so many times our quota; without a quota there is no bound."""
 
 
 class Etcd:
@@ -191,6 +193,7 @@ class Etcd:
             receiver=member,
             snapshotter=parts.snapshotter,
             check_database=_check_database,
+            snapshot_bytes_max=_SNAPSHOTS_PER_QUOTA * config.quota_bytes,
         )
         member.peers = transport
         for one in others:
@@ -223,6 +226,7 @@ class Etcd:
         await asyncio.wait((led, self.failed), return_when=asyncio.FIRST_COMPLETED)
         if self.failed.done():
             self.failed.result()
+        await refuse_foreign(self.world, [one for one in member.membership.in_order() if one.id != member.id])
         attributes = Attributes(name=config.name, client_urls=urls)
         await self._propose(
             CLUSTER_MEMBER_ATTR_SET,

@@ -6,7 +6,7 @@ Source: contract page "peer", 7.3 and 9.1.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from petcd.logs import Logger
@@ -116,13 +116,28 @@ async def join(world: World, config: Config, logger: Logger) -> tuple[Joined, li
             versions[one.id] = await _versions(world, one, config.request_timeout_seconds)
     if not is_compatible(versions, logger):
         raise ConfigError("incompatible with current running cluster")
+    _refuse_foreign(versions)
+    return Joined(mine.id, running.cluster_id), [one for one in members if one.id != mine.id]
+
+
+async def refuse_foreign(world: World, others: Sequence[ClusterMember]) -> None:
+    """Before this member says anything through the log: whether somebody runs a release that cannot read it.
+
+    Raises: ConfigError. Members that do not answer are taken for what they should be.
+    """
+    asked = [
+        (one.id, asyncio.ensure_future(_versions(world, one, _FOUNDED_TIMEOUT_SECONDS))) for one in others
+    ]
+    _refuse_foreign({member_id: await versions for member_id, versions in asked})
+
+
+def _refuse_foreign(versions: Mapping[int, Versions | None]) -> None:
     foreign = foreign_release(versions)
     if foreign is not None:
         raise ConfigError(
             f"incompatible with current running cluster: a member runs etcd {foreign}, "
             "and clusters of mixed releases are not supported by this release of petcd"
         )
-    return Joined(mine.id, running.cluster_id), [one for one in members if one.id != mine.id]
 
 
 async def _running(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS: Final = 4.0
 
+_ENTRY_SINCE: Final = (3, 5)
+"""The first release that knows the entry which sets the cluster's version."""
+
 Version = tuple[int, int]
 """(major, minor)."""
 
@@ -236,6 +239,8 @@ class ClusterVersionMonitor:
         member = self._member
         membership = member.membership
         lowest = lowest_version(versions, member.logger)
+        if lowest is not None and lowest < _ENTRY_SINCE:
+            return  # it could not read the entry, and would end itself
         try:
             decided = decide(membership.version, lowest, membership.downgrade_target)
         except BadDowngradeTarget as error:
