@@ -3,12 +3,14 @@
 Connections only collect: they call ``propose`` and ``read``, which append to a queue and ask for a turn.
 ``turn`` then reads top to bottom, and its order is the safety argument:
 
-1. what was proposed since the last turn becomes raft entries in one call;
-2. waiting linearizable reads share one read-index round;
-3. raft says what to send at once, what to make durable, what to apply;
-4. committed entries are applied in order, in memory, and their proposers answered;
-5. reads whose index is applied are answered;
-6. each connection that has something to say gets one write.
+1. what other members said since the last turn is stepped into raft;
+2. what was proposed becomes raft entries in one call;
+3. waiting linearizable reads share one read-index round;
+4. raft says what to send at once, what to make durable, what to apply;
+5. committed entries are applied in order, in memory, and their proposers answered;
+6. reads whose index is applied are answered;
+7. the other members get one write each, before our own disk is waited for;
+8. each connection of a client that has something to say gets one write.
 
 An answer to a write leaves only after its entry was committed, that is after a quorum has it on disk; this
 member counts itself only when its own WAL has said so (``LogWriter``).
@@ -605,7 +607,7 @@ class Member:
             self.installing = True
             self.installer.expect(ready.snapshot)
             self._deferred.clear()  # they are in it
-        if ready.entries or ready.hard_state is not None or ready.messages_after_append:
+        if ready.entries or ready.hard_state is not None or ready.messages_after_append or ready.snapshot:
             self.log.add(ready)
             if ready.committed:
                 self.log.kick()  # the disk works while we apply
