@@ -67,6 +67,8 @@ class Wire:
         self.reorder = 0.0
         self.snapshot_seconds = (0.002, 0.02)
         self.snapshot_loss = 0.0
+        self.held: dict[int, list[tuple[Process, Seat, SimPeers, list[Message]]]] = {}
+        """What came for paused processes."""
         self.delivered = 0
         self.snapshots = 0
 
@@ -78,6 +80,14 @@ class Wire:
 
     def later_in(self, process: Process, seconds: float, callback: Callable[..., object], *args: Any) -> None:
         self.loop.call_outside(self.loop.now + seconds, run_in, process, callback, *args)
+
+    def release(self, member_id: int) -> None:
+        """A paused process goes on: what other members said waits in other sockets than what clients did, and
+        is read somewhat later, each sender's in its order."""
+        delays: dict[int, float] = {}
+        for process, seat, sender, messages in self.held.pop(member_id, []):
+            seconds = delays.setdefault(sender.id, self.random.random() * 0.02)
+            self.later(seconds, self._arrive, process, seat, sender, messages)
 
     def mend(self) -> None:
         now = self.loop.now
@@ -123,6 +133,9 @@ class Wire:
         if process is not seat.process or not process.alive or seat.member is None:
             return
         if (sender.id, seat.id) in self.cut:
+            return
+        if process.paused:
+            self.held.setdefault(seat.id, []).append((process, seat, sender, messages))
             return
         if self.refuses(seat, sender):
             return

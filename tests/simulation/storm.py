@@ -20,7 +20,7 @@ from tests.linearizability.leases import check_leases
 from tests.linearizability.statemachine import StateMachine
 from tests.linearizability.watches import check_watches
 from tests.simulation.clients import KEYS, Clients
-from tests.simulation.cluster import Cluster, Seat, Settings, peer_url, scaled
+from tests.simulation.cluster import ELECTION_SECONDS, Cluster, Seat, Settings, peer_url, scaled
 from tests.simulation.observer import Observer, Violation, watching
 
 from petcd.pb import etcdserverpb as pb
@@ -37,6 +37,10 @@ PAUSE_SECONDS = (0.03, 0.06, 0.1)
 """Between two requests of a client, at most."""
 HEAL_SECONDS = 6.0
 LOST_SECONDS = 0.8
+QUIET_SECONDS = 1.7
+"""In which leases end, at the end of some runs."""
+LEASE_DELAY_SECONDS = 0.8
+"""The rounds of the primary are half a second apart."""
 CLIENTS = 4
 RATE_MAX = 1.05
 FAILPOINTS = (
@@ -125,6 +129,8 @@ class Storm:
                 sim.run_for(self.seconds)
                 self._heal()
                 self._settle()
+                if self.random.random() < 0.2:
+                    self._let_leases_end()
                 self._check()
                 self.outcome.digest = self._digest()
         finally:
@@ -148,6 +154,8 @@ class Storm:
             self.partition,
             self.partition,
             self.isolate_leader,
+            self.old_leader,
+            self.old_leader,
             self.one_way,
             self.noise,
             self.slow_disk,
@@ -222,7 +230,11 @@ class Storm:
 
     def _resume(self, host: Any, process: Any) -> None:
         if host.process is process and process.alive and process.paused:
-            host.resume()
+            self._go_on(self.cluster.seats[host.name])
+
+    def _go_on(self, seat: Seat) -> None:
+        seat.host.resume()
+        self.cluster.wire.release(seat.id)
 
     def failpoint(self) -> None:
         """The process dies at a named place in its next lives, or in this one."""
@@ -313,6 +325,8 @@ class Storm:
 
     def partition(self) -> None:
         ids = list(self.cluster.wire.seats)
+        if len(ids) < 2:
+            return
         self.random.shuffle(ids)
         some = set(ids[: self.random.randrange(1, len(ids))])
         others = set(ids) - some
@@ -326,6 +340,41 @@ class Storm:
             if self.random.random() < 0.6:
                 links |= {(one, leader.id) for one in others}
             self._cut(links)
+
+    def old_leader(self) -> None:
+        """The leader is cut off or stopped, somebody follows it, and clients ask both."""
+        leader = self.cluster.leader
+        if leader is None or leader.member is None:
+            return
+        rng, clients = self.random, self.clients
+        for _ in range(rng.randrange(3)):  # they never get away, perhaps
+            clients.ask(
+                leader, -3, WRITE, pb.PutRequest(key=rng.choice(KEYS), value=b"old %d" % len(clients.calls))
+            )
+        if rng.random() < 0.5:
+            self.isolate_leader()
+        elif not leader.paused:
+            leader.host.pause()
+            self._later(0.15, 0.3, self._resume, leader.host, leader.process)
+        for number in range(12):
+            self._later(0.1 + number * 0.012, 0.105 + number * 0.012, self._ask_both, leader)
+
+    def _ask_both(self, former: Seat) -> None:
+        """A write at the others, and when it is answered a read at the former leader."""
+        others = [seat for seat in self.cluster.up if seat is not former]
+        if self.clients.stopped or not others or not former.up:
+            return
+        clients, rng = self.clients, self.random
+        key = rng.choice(KEYS)
+        if clients.leases:
+            clients.renew(former, rng.choice(clients.leases))
+
+        def read() -> None:
+            if former.up and not clients.stopped:
+                clients.ask(former, -5, READ, pb.RangeRequest(key=key))
+
+        put = pb.PutRequest(key=key, value=b"new %d" % len(clients.calls))
+        clients.ask(rng.choice(others), -4, WRITE, put, read)
 
     def one_way(self) -> None:
         ids = list(self.cluster.wire.seats)
@@ -412,7 +461,7 @@ class Storm:
             faults.fail_at.clear()
             faults.sync_seconds = lambda: 0.0005
             if seat.paused:
-                seat.host.resume()
+                self._go_on(seat)
 
     def _tend(self) -> None:
         """What an operator does: start what has ended, unless it was removed."""
@@ -423,7 +472,7 @@ class Storm:
             if membership is not None and seat.id in membership.removed:
                 seat.removed = True
             if seat.paused:
-                seat.host.resume()
+                self._go_on(seat)
             if not seat.up and not seat.removed and not seat.retired:
                 if seat.process is not None:
                     seat.crash(Loss.NONE)
@@ -449,6 +498,21 @@ class Storm:
                 return
             if sim.now > end:
                 raise Violation(f"no progress {HEAL_SECONDS} s after healing: {self._state()}")
+
+    def _let_leases_end(self) -> None:
+        """While a leader lives, a lease ends soon after its time is over."""
+        self.sim.run_for(QUIET_SECONDS)
+        leader = self.cluster.leader
+        if leader is None or leader.member is None:
+            raise Violation("the leader was lost though nothing is wrong any more")
+        now = leader.member.clock.monotonic()
+        for lease in leader.member.lessor.by_remaining():
+            if lease.expiry < now - LEASE_DELAY_SECONDS:
+                raise Violation(f"lease {lease.id} should have ended {now - lease.expiry:.3f} s ago")
+            if leader.member.lessor.primary and lease.expiry > now + lease.ttl + 2 * ELECTION_SECONDS:
+                raise Violation(
+                    f"lease {lease.id} of {lease.ttl} s lasts until {lease.expiry - now:.3f} s from now"
+                )
 
     def _members(self) -> list[Seat]:
         membership = self.cluster.newest_membership()
@@ -517,7 +581,8 @@ class Storm:
             lines.append(
                 f"{seat.name} {seat.id:x}: up {seat.up} paused {seat.paused} {member.role.name} "
                 f"term {node.term} lead {member.lead:x} last {node.last_index} commit {node.commit_index} "
-                f"applied {member.applied} installing {member.installing} failure {seat.failure!r} conf {node.conf_state.voters}"
+                f"applied {member.applied} installing {member.installing} failure {seat.failure!r} "
+                f"conf {node.conf_state.voters}"
             )
         lines += [str(call) for call in self.clients.calls[-6:]]
         return "\n  ".join(["", *lines])
@@ -588,9 +653,10 @@ class Storm:
 
     def _complete_watches(self, machine: StateMachine) -> None:
         """Watchers that live must have heard of everything by now."""
+        living = self._members()
         for record, member, _ in self.clients.open_watches:
             seat = self.cluster.seats[record.member]
-            if seat.member is member and seat.up and seat.life == record.life:
+            if seat in living and seat.member is member and seat.up and seat.life == record.life:
                 record.complete_to = machine.rev
 
 
