@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.cluster.members import Cluster
+from tests.cluster.members import HAS_STRACE, Cluster
 
 KINDS = (
     "kill",
@@ -22,6 +23,11 @@ KINDS = (
     "isolate leader from all",
     "mute leader",
     "deaf leader",
+    "restart",
+    "restart leader",
+    "move from leader",
+    "slow syncs",
+    "slow syncs of leader",
 )
 _RARE = {"kill all": 0.3, "kill two": 0.6}
 
@@ -53,6 +59,8 @@ class Nemesis:
         await asyncio.sleep(rng.uniform(0.5, 1.5))
         while time.monotonic() < end:
             kind = rng.choices(KINDS, [_RARE.get(kind, 1.0) for kind in KINDS])[0]
+            if kind.startswith("slow") and not HAS_STRACE:
+                continue
             await self._fault(kind, rng.uniform(0.3, 4.0))
             await asyncio.sleep(rng.uniform(0.3, 3.0))
 
@@ -70,8 +78,15 @@ class Nemesis:
         fault = Fault(kind, chosen, time.monotonic())
         self.faults.append(fault)
         others = [host for host in hosts if host not in chosen]
+        undo = contextlib.ExitStack()
         try:
-            if kind.startswith("kill"):
+            if kind.startswith("slow"):
+                undo.enter_context(c[chosen[0]].slow_syncs(rng.uniform(0.2, 1.0)))
+            elif kind.startswith("restart"):
+                await asyncio.to_thread(c[chosen[0]].stop)
+            elif kind.startswith("move"):
+                await asyncio.to_thread(self._move, chosen[0], rng.choice(others))
+            elif kind.startswith("kill"):
                 for host in chosen:
                     c[host].kill()
             elif kind.startswith("pause"):
@@ -84,6 +99,7 @@ class Nemesis:
                 c.network.cut_one_way(others, chosen)
             await asyncio.sleep(seconds)
         finally:
+            undo.close()
             c.network.heal()
             for host in chosen:
                 member = c[host]
@@ -99,6 +115,12 @@ class Nemesis:
             return self._c.leader(seconds_max=2.0)
         except TimeoutError:
             return 0
+
+    def _move(self, leader: int, to: int) -> None:
+        status = self._c.status(to)
+        if status:
+            target = f"{int(status['header']['member_id']):x}"
+            self._c.etcdctl("move-leader", target, via=leader, check=False)
 
     def dead(self) -> list[str]:
         """Members that have ended though nobody killed them."""
