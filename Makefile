@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: run test lint bench etcd3-environment clean
+.PHONY: run test simulate lint bench etcd3-environment clean
 
 # A member on the standard ports, in ./default.etcd.
 run: $(VENV)/ready
@@ -14,6 +14,12 @@ run: $(VENV)/ready
 # The whole suite. What needs Go etcd or old clients says so where it is skipped.
 test: $(VENV)/tested etcd3-environment
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# Clusters of five on virtual time: random faults, every checker. SEEDS=50000 START=1000000 for a long night.
+SEEDS  ?= 2000
+START  ?= 0
+simulate: $(VENV)/tested
+	$(BIN)/python -m tests.simulation --cluster --members 5 --seeds $(SEEDS) --start $(START) --jobs $(JOBS)
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

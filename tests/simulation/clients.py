@@ -167,9 +167,11 @@ class Clients:
                 ),
             )
         )
-        put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value))
+        lease = rng.choice(self.leases) if self.leases and rng.random() < 0.2 else 0
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key, value=value, lease=lease))
         swap = pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=other, prev_kv=True))
-        get = pb.RequestOp(request_range=pb.RangeRequest(key=other))
+        past = max(1, self._newest() - rng.randrange(10)) if rng.random() < 0.2 else 0
+        get = pb.RequestOp(request_range=pb.RangeRequest(key=other, revision=past))
         return pb.TxnRequest(
             compare=[compare], success=[put, swap] if rng.random() < 0.5 else [get, put], failure=[get]
         )

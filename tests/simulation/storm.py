@@ -59,6 +59,13 @@ FAILPOINTS = (
     "compactBeforeSetFinishedCompact",
     "beforeApplyOneConfChange",
 )
+SNAPSHOT_FAILPOINTS = (
+    "raftBeforeSaveSnap",
+    "raftAfterSaveSnap",
+    "raftBeforeApplySnap",
+    "raftAfterApplySnap",
+    "applyBeforeOpenSnapshot",
+)
 _LOSSES = (Loss.NONE, Loss.ALL, Loss.SOME)
 
 
@@ -156,6 +163,8 @@ class Storm:
             self.isolate_leader,
             self.old_leader,
             self.old_leader,
+            self.fall_behind,
+            self.fall_behind,
             self.one_way,
             self.noise,
             self.slow_disk,
@@ -375,6 +384,28 @@ class Storm:
 
         put = pb.PutRequest(key=key, value=b"new %d" % len(clients.calls))
         clients.ask(rng.choice(others), -4, WRITE, put, read)
+
+    def fall_behind(self) -> None:
+        """A member hears nothing until it needs a snapshot, and perhaps dies while it takes it over."""
+        leader, rng = self.cluster.leader, self.random
+        others = [seat for seat in self.cluster.up if seat is not leader]
+        if leader is None or not others:
+            return
+        seat = rng.choice(others)
+        ids = [one for one in self.cluster.wire.seats if one != seat.id]
+        self._cut({(seat.id, one) for one in ids} | {(one, seat.id) for one in ids}, 0.2, 0.6)
+        count = self.cluster.settings.snapshot_count + self.cluster.settings.catchup_entries
+        for number in range(min(count, 30)):
+            self._later(0.02 + number * 0.004, 0.03 + number * 0.004, self._write_somewhere, seat)
+        if rng.random() < 0.6 and seat.member is not None:
+            self._arm_at[seat.name] = (rng.choice(SNAPSHOT_FAILPOINTS), 1)
+            self._arm(seat, seat.member.world)
+
+    def _write_somewhere(self, but: Seat) -> None:
+        others = [seat for seat in self.cluster.up if seat is not but]
+        if others and not self.clients.stopped:
+            put = pb.PutRequest(key=self.random.choice(KEYS), value=b"more %d" % len(self.clients.calls))
+            self.clients.ask(self.random.choice(others), -6, WRITE, put)
 
     def one_way(self) -> None:
         ids = list(self.cluster.wire.seats)
