@@ -220,9 +220,10 @@ async def test_from_one_to_five_and_back(lab: ClusterLab) -> None:
                 if isinstance(answer, int):
                     written[key] = value
                     break
+                await asyncio.sleep(0.05)
             else:
                 raise AssertionError(answer)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
 
     writing = lab.client.spawn(write())
     await asyncio.sleep(1)

@@ -175,7 +175,7 @@ async def test_21636_nospace_and_indexes(lab: ClusterLab) -> None:
     for one in range(100):
         await follower.call(pb.DeleteRangeRequest(key=b"none%d" % one))
     await lab.settle()
-    assert lead.member.applied > before + 100
+    assert lead.member.applied >= before + 100
     assert lead.member.snapshot_index > before, "snapshots go on"
     for loss in Loss:
         for seat in lab.seats:

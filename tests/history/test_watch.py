@@ -251,6 +251,7 @@ async def test_11496_watch_from_revision_0(lab: ClusterLab) -> None:
     newer = await lead.put(b"a", b"2")
     behind = await follower.watching()
     assert behind.start == revision + 1, "its own present"
+    assert await other.get(b"a") == b"2", "a linearizable read first, and it is the newest"
     ahead = await other.watching()
     assert ahead.start == newer + 1
     lab.heal()
