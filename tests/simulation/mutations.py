@@ -26,10 +26,9 @@ from petcd.mvcc import txn
 from petcd.mvcc.compaction import Compactor
 from petcd.mvcc.watch.hub import WatchHub
 from petcd.mvcc.watch.stream import WatchStream
-from petcd.raft import follower, leader, log, raft, readonly, tracker
+from petcd.raft import leader, log, raft, readonly, tracker
 from petcd.raft import quorum as quorums
-from petcd.server import bootstrap, installing, leasing, logwriter, reads
-from petcd.server.leadcheck import LeadCheck
+from petcd.server import bootstrap, installing, logwriter, reads
 from petcd.server.member import Member
 from petcd.server.membership import Membership
 from petcd.storage.memory_backend import MemoryBackend
@@ -172,9 +171,6 @@ MUTATIONS: dict[str, Mutation] = {
     "answer reads before their index is applied": Mutation(
         edit(reads.Reads, "on_state", ("index <= applied", "True"))
     ),
-    "one answer serves every round": Mutation(
-        edit(reads.Reads, "on_state", ("context != self._context", "not self._round"))
-    ),
     # Apply.
     "save the consistent index before its effects": Mutation(
         edit(
@@ -238,16 +234,6 @@ MUTATIONS: dict[str, Mutation] = {
         )
     ),
     "renew nothing": Mutation(edit(Lessor, "renew", ("lease.expiry = now + lease.ttl", "pass"))),
-    "believe to lead after a pause": Mutation(
-        edit(LeadCheck, "is_sure", ("return self._sure", "return True"))
-    ),
-    "end leases wherever they are": Mutation(
-        edit(
-            leasing.LeaseRounds,
-            "_may_end_leases",
-            ("self._member.lessor.primary and self._lead_check.is_sure(now)", "True"),
-        )
-    ),
     # Membership.
     "voters that were added do not count": Mutation(
         edit(

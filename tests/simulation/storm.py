@@ -10,6 +10,7 @@ cluster must elect a leader, answer writes through every member and come to the 
 from __future__ import annotations
 
 import gc
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ from tests.simulation.cluster import ELECTION_SECONDS, Cluster, Seat, Settings, 
 from tests.simulation.observer import Observer, Violation, watching
 
 from petcd.pb import etcdserverpb as pb
-from petcd.raft import ADD_LEARNER_NODE, ADD_NODE, REMOVE_NODE, ConfChange
+from petcd.pb import raftpb
+from petcd.raft import ADD_LEARNER_NODE, ADD_NODE, ENTRY_CONF_CHANGE, REMOVE_NODE, ConfChange
 from petcd.server.bootstrap import Joined
 from petcd.server.ids import member_id
 from petcd.server.member import MemberRemoved
@@ -677,10 +679,53 @@ class Storm:
         self.sim.run_until(lambda: len(hashes) == len(seats), seconds_max=5)
         if len({(kv.hash, kv.revision, kv.compact_revision) for kv in hashes.values()}) > 1:
             raise Violation(f"members differ: {hashes}")
+        members, removed = self._membership_of_log()
+        for seat in seats:
+            assert seat.member is not None
+            membership = seat.member.membership
+            found_members = {one.id: one.is_learner for one in membership.in_order()}
+            if (found_members, membership.removed) != (members, removed):
+                raise Violation(
+                    f"{seat.name} knows members {found_members}, removed {membership.removed}; "
+                    f"the log says {members}, {removed}"
+                )
         memberships = {seat.member.membership.to_json() for seat in seats if seat.member is not None}
         if len(memberships) > 1:
             raise Violation(f"members see different memberships: {memberships}")
         assert KEYS
+
+    def _membership_of_log(self) -> tuple[dict[int, bool], set[int]]:
+        """Whether each member is a learner, and who was removed, by the changes in the log alone."""
+        members: dict[int, bool] = {}
+        urls: dict[int, str] = {}
+        removed: set[int] = set()
+        learners_max = self.cluster.configuration("m0").max_learners
+        for index in range(1, len(self.observer.log) + 1):
+            entry = self.observer.log[index]
+            if entry.type != ENTRY_CONF_CHANGE:
+                continue
+            change = raftpb.ConfChange.decode(entry.data)
+            one = change.node_id
+            if one in removed:
+                continue
+            if change.type == REMOVE_NODE:
+                is_last = list(members.values()).count(False) == 1
+                if one in members and (members[one] or not is_last):
+                    del members[one]
+                    removed.add(one)
+                continue
+            context = json.loads(change.context)
+            if context.get("isPromote"):
+                if members.get(one):
+                    members[one] = False
+                continue
+            taken = any(urls[other] == context["peerURLs"][0] for other in members)
+            is_learner = change.type == ADD_LEARNER_NODE
+            full = is_learner and list(members.values()).count(True) >= learners_max
+            if one not in members and not taken and not full:
+                members[one] = is_learner
+                urls[one] = context["peerURLs"][0]
+        return members, removed
 
     def _complete_watches(self, machine: StateMachine) -> None:
         """Watchers that live must have heard of everything by now."""
