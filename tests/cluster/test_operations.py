@@ -37,10 +37,11 @@ def test_a_leader_that_is_ended_hands_over_first(c: Cluster) -> None:
         gap = max(b - a for a, b in itertools.pairwise(moments))
         c[leader].start()
         assert await losses(c.endpoints, written) == []
+        assert '"leadership transfer finished"' in c[leader].log()
         return gap
 
-    # An election would take a second at least.
-    assert asyncio.run(run()) < 0.8
+    # Milliseconds where the machine has nothing else to do.
+    assert asyncio.run(run()) < 1.5
 
 
 def test_a_rolling_restart_fails_no_request_for_good(c: Cluster) -> None:
