@@ -218,6 +218,10 @@ class Observer:
             if kind == MSG_APP_RESP:
                 if message.reject:
                     continue
+                if message.term < durable.term:
+                    # What was acknowledged may have been replaced since, even in the same batch: that is as
+                    # if the answer had been long on its way.
+                    continue
                 if message.index > durable.snapshot and message.index not in durable.entries:
                     self.fail(f"{seat.name} acknowledges entry {message.index}, which is not on its disk")
                 if message.term > durable.term:

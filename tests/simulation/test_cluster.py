@@ -57,6 +57,12 @@ def test_a_trace_tells_what_happened() -> None:
     assert any("disk" in line for line in lines)
 
 
+@pytest.mark.parametrize(("seed", "size"), [(1520, 5)])
+def test_seeds_that_failed_once(seed: int, size: int) -> None:
+    """An answer about entries that the same batch replaced (the watcher of disks was too strict)."""
+    storm.run(seed, size)
+
+
 FAST = (
     "send a vote before it is on disk",
     "forget to store the vote",
