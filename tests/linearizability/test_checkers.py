@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from tests.linearizability.histories import READ, SERIALIZABLE, WRITE, Call, Wrong, check_calls
+from tests.linearizability.histories import READ, RESPONSES, SERIALIZABLE, WRITE, Call, Wrong, check_calls
 from tests.linearizability.leases import Renewal, check_leases
 from tests.linearizability.statemachine import StateMachine
 from tests.linearizability.watches import Watch, check_watch
@@ -74,8 +74,6 @@ class History:
 
 
 def spoil(call: Call, change: Callable[[pb.RangeResponse], object]) -> None:
-    from tests.linearizability.histories import RESPONSES
-
     assert call.answer is not None
     response = RESPONSES[type(call.request)].decode(call.answer)
     change(response)  # type: ignore[arg-type]

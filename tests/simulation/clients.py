@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.linearizability.histories import READ, SERIALIZABLE, WRITE, Call
+from tests.linearizability.histories import READ, RESPONSES, SERIALIZABLE, WRITE, Call
 from tests.linearizability.leases import Renewal
 from tests.linearizability.watches import Watch
 
@@ -205,8 +205,6 @@ class Clients:
             call.complete = self.loop.now
             call.answer, call.error = answer, error
             if answer is not None:
-                from tests.linearizability.histories import RESPONSES
-
                 call.response = RESPONSES[type(request)].decode(answer)
             if not over:
                 self.loop.call_outside(self.loop.now, end)

@@ -18,7 +18,7 @@ from tests.simulation.single import memory_backend, small_segments
 
 from petcd.api.lease import LeaseService
 from petcd.api.peer_pages import PeerPages
-from petcd.errors import EtcdError
+from petcd.errors import EtcdError, from_wire
 from petcd.logs import NULL, Logger
 from petcd.net.http import HttpRouter
 from petcd.pb.membershippb import Attributes, ClusterMemberAttrSetRequest
@@ -26,7 +26,7 @@ from petcd.raft import ConfChange
 from petcd.seams import World
 from petcd.server import reconfiguration
 from petcd.server.applier import CLUSTER_MEMBER_ATTR_SET
-from petcd.server.bootstrap import Joined, founding_members, open_member
+from petcd.server.bootstrap import Joined, open_member
 from petcd.server.config import Config
 from petcd.server.leadcheck import LeadCheck
 from petcd.server.leasing import LeaseRounds
@@ -243,8 +243,6 @@ class Cluster:
         self.ended: list[tuple[Seat, BaseException]] = []
         for name in self.founders:
             self.add_seat(name)
-        for member, name in zip(founding_members(self.configuration("m0")), [], strict=False):
-            assert member and name
         observer.founding_count = settings.size
 
     # -- seats -----------------------------------------------------------------------------------------
@@ -356,8 +354,6 @@ class _ConfWaiter:
         self._done(None)
 
     def fail(self, code: int, text: str, /) -> None:
-        from petcd.errors import from_wire
-
         self._done(from_wire(code, text))
 
 

@@ -99,7 +99,8 @@ MUTATIONS: dict[str, Mutation] = {
             raft.Raft,
             "_answer_vote",
             ("can_vote and self.log.is_up_to_date(message.index, message.log_term)", "can_vote"),
-        )
+        ),
+        first=4,
     ),
     "count ourselves before our disk has it": Mutation(
         edit(
@@ -119,10 +120,11 @@ MUTATIONS: dict[str, Mutation] = {
                 "tuple(sorted(configuration.voters))",
                 "tuple(sorted(configuration.voters | configuration.learners))",
             ),
-        )
+        ),
+        first=57,
     ),
     "a follower forgets where its log differs": Mutation(
-        edit(log.Log, "matches", (" and self.term_at(index) == term", ""))
+        edit(log.Log, "matches", (" and self.term_at(index) == term", "")), first=15
     ),
     "keep what follows a conflict": Mutation(
         edit(log.Log, "_truncate", ("del self.entries[position:]", "del self.entries[position:position]"))
@@ -163,10 +165,10 @@ MUTATIONS: dict[str, Mutation] = {
         edit(leader, "_admit_read", ("raft.config.lease_based_reads", "True"))
     ),
     "answer a read by an older round": Mutation(
-        edit(readonly.ReadOnly, "add", ("self.round + 1", "self.round"))
+        edit(readonly.ReadOnly, "add", ("self.round + 1", "self.round")), first=23
     ),
     "answer reads before the term's first commit": Mutation(
-        edit(leader, "read_index", ("raft.log.term_at(raft.log.committed) != raft.term", "False"))
+        edit(leader, "read_index", ("raft.log.term_at(raft.log.committed) != raft.term", "False")), first=9
     ),
     "answer reads before their index is applied": Mutation(
         edit(reads.Reads, "on_state", ("index <= applied", "True"))
@@ -195,7 +197,7 @@ MUTATIONS: dict[str, Mutation] = {
         edit(MemoryBackend, "_commit", ("self._journal.datasync()", "None"))
     ),
     "drop deletions at the compacted revision": Mutation(
-        edit(Compactor, "_prune", ("bound(rev - 1) if rev > 0 else bound(-1)", "bound(rev)"))
+        edit(Compactor, "_prune", ("bound(rev - 1) if rev > 0 else bound(-1)", "bound(rev)")), first=20
     ),
     # Snapshots.
     "install without telling watchers": Mutation(swap(WatchHub, "resync", _nothing)),
@@ -206,7 +208,7 @@ MUTATIONS: dict[str, Mutation] = {
         edit(installing.Installer, "_adopt", ("member.membership.restore()", "pass"))
     ),
     "forget a snapshot that was not taken over": Mutation(
-        edit(bootstrap, "_reopen", ("install = snapshot", "install = None"))
+        edit(bootstrap, "_reopen", ("install = snapshot", "install = None")), first=33
     ),
     # Watches.
     "lose the event where catching up ends": Mutation(
@@ -251,17 +253,8 @@ MUTATIONS: dict[str, Mutation] = {
             "remove",
             ('self.backend.put(schema.MEMBERS_REMOVED, key, b"removed")', "pass"),
             ("self.removed.add(member_id)", "pass"),
-        )
-    ),
-    "promote in memory only": Mutation(
-        edit(
-            Membership,
-            "promote",
-            (
-                "self._store(replace(self.members[member_id], is_learner=False))",
-                "self.members[member_id] = replace(self.members[member_id], is_learner=False)",
-            ),
-        )
+        ),
+        first=4,
     ),
 }
 

@@ -10,6 +10,7 @@ cluster must elect a leader, answer writes through every member and come to the 
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -147,8 +148,6 @@ class Storm:
         return self.outcome
 
     def _digest(self) -> str:
-        import hashlib
-
         text = "".join(str(call) for call in self.clients.calls)
         text += repr(sorted((index, entry.data) for index, entry in self.observer.log.items()))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -692,7 +691,6 @@ class Storm:
         memberships = {seat.member.membership.to_json() for seat in seats if seat.member is not None}
         if len(memberships) > 1:
             raise Violation(f"members see different memberships: {memberships}")
-        assert KEYS
 
     def _membership_of_log(self) -> tuple[dict[int, bool], set[int]]:
         """Whether each member is a learner, and who was removed, by the changes in the log alone."""
