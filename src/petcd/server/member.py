@@ -74,6 +74,7 @@ _QUOTA_MARGIN_BYTES: Final = 16 * 1024 * 1024
 _ANNOUNCE_SECONDS: Final = 0.002
 """How long a commit index may wait for entries that carry it to the members that have nothing to do with it.
 Messages of their own were two fifths of all at one client."""
+_LONE_BATCH: Final = 2
 _FIRST_ELECTION_TICKS: Final = 50
 _REMOVED_SECONDS: Final = 1.0
 """A member that was removed stays so long: the others learn from it that its removal is committed."""
@@ -170,6 +171,8 @@ class Member:
         self.tick_seconds = config.heartbeat_ms / 1000
         self._turn_due = False
         self._announcing = False
+        self._batch_count = 0
+        """Entries that were applied together the last time: how busy the cluster is."""
         self._may_hasten = config.initial_election_tick_advance
         self._is_behind = False
         """Too many committed entries wait for apply, as of the last turn."""
@@ -473,7 +476,10 @@ class Member:
         self._inbox += messages
         if not self._turn_due:
             self._turn_due = True
-            self.clock.call_soon(self.turn)
+            if self._batch_count <= _LONE_BATCH:
+                self.turn()  # nothing is likely to join it: a lone client waits for four of these in a row
+            else:
+                self.clock.call_soon(self.turn)
 
     def receive_snapshot(self, message: Message, done: Callable[[str], object]) -> None:
         """A MsgSnap whose database is in place. ``done("")`` when raft has seen it, else with the reason."""
@@ -556,8 +562,13 @@ class Member:
             if self.reads.queued:
                 self.reads.begin(self.tick_count)
             while True:
+                appending = False
                 while node.has_ready():
-                    self._handle(node.ready())
+                    ready = node.ready()
+                    appending = appending or bool(ready.entries)
+                    self._handle(ready)
+                if not appending:
+                    self.flush_edges()  # nobody's disk waits for us: clients first
                 self.peers.flush()  # the others work while our disk does
                 durable = self.log.finish()
                 if not durable:
@@ -673,6 +684,7 @@ class Member:
             if proposal is not None:
                 pending.pop(proposal.id, None)
                 proposal.waiter.reply(header(store.rev, entry.term) + body)
+        self._batch_count = len(entries)
         last = entries[-1]
         took = self.clock.monotonic() - began
         if took > self.config.warning_apply_seconds:
