@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.cli_etcd.support import Log, go_complaint, needs_go, settle
 
-from petcd.cli.etcd.checks import UNSUPPORTED, AdvertiseError, is_ip, refuse_unsupported
+from petcd.cli.etcd.checks import UNSUPPORTED, AdvertiseError, is_ip
 from petcd.cli.etcd.flags import FLAGS
 from petcd.cli.etcd.logging import LevelError
 from petcd.server.config import Config, ConfigError

@@ -106,7 +106,8 @@ async def join(world: World, config: Config, logger: Logger) -> tuple[Joined, li
     running = await _running(world, others, config.name, logger, MEMBERS_TIMEOUT_SECONDS)
     if running is None:
         raise ConfigError(
-            "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"
+            "cannot fetch cluster info from peer urls: could not retrieve cluster information from the "
+            "given URLs"
         )
     members = match_members(initial, running)
     mine = own_member(config.name, members)

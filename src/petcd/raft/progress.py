@@ -151,8 +151,8 @@ class Progress:
         """The member refused the MsgApp after ``rejected`` and may match at ``hint``; False if that is stale.
 
         In Replicate an answer below ``match`` is stale, and so is one beyond what was sent. In Probe only the
-        answer to the one message that is out counts; not where the member refuses what it had acknowledged, for
-        then it has lost its disk, and to ask it again would go on as fast as it answers.
+        answer to the one message that is out counts; not where the member refuses what it had acknowledged,
+        for then it has lost its disk, and to ask it again would go on as fast as it answers.
         """
         if self.state is REPLICATE:
             if rejected <= self.match or rejected >= self.next:
