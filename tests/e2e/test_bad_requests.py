@@ -223,9 +223,9 @@ def test_a_directory_of_go_etcd_is_left_alone(tmp_path: Path) -> None:
     [
         ["--enable-v2"],
         ["--auto-tls"],
-        ["--force-new-cluster"],
-        ["--initial-cluster-state=existing"],
-        ["--initial-cluster=default=http://localhost:2380,b=http://localhost:2480"],
+        ["--discovery=http://127.0.0.1:1/x"],
+        ["--peer-auto-tls"],
+        ["--proxy=on"],
         ["--auth-token=jwt"],
         ["--listen-client-urls=https://127.0.0.1:0", "--advertise-client-urls=https://127.0.0.1:0"],
     ],
