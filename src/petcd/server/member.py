@@ -784,6 +784,8 @@ class Member:
         put(schema.META, schema.TERM, schema.encode_u64(self.applied_term))
 
     def _flush_on_timer(self) -> None:
+        if self.stopped:
+            return  # it was due when the member ended
         self._timers[1] = self.clock.call_later(
             self.config.backend_batch_interval_seconds, self._flush_on_timer
         )
@@ -857,6 +859,8 @@ class Member:
             self.node.hasten()
 
     def _tick(self) -> None:
+        if self.stopped:
+            return
         self._timers[0] = self.clock.call_later(self.tick_seconds, self._tick)
         self.tick_count += 1
         try:
