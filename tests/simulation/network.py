@@ -287,10 +287,6 @@ class SimPeers:
         self.known.pop(member_id, None)
         self.remotes.discard(member_id)
 
-    def reset(self) -> None:
-        self.known.clear()
-        self.remotes.clear()
-
     def send(self, messages: Sequence[Message]) -> None:
         queue = self._queue
         for message in messages:

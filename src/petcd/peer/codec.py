@@ -154,7 +154,7 @@ def decode_message(data: bytes, start: int, end: int) -> Message:
     if i != end:
         raise DecodeError("field reaches past its message")
     if kind == MSG_PROP:
-        for entry in entries:  # whatever place a proposal claims, the leader gives it another
+        for entry in entries:  # whatever place in the log it claims, the leader gives it one
             entry.encoded = None
     return Message(
         kind, to, from_, term, log_term, index, entries or (), commit, snapshot, reject, hint, context
@@ -164,8 +164,7 @@ def decode_message(data: bytes, start: int, end: int) -> Message:
 def decode_entry(data: bytes, start: int, end: int) -> Entry:
     """The entry in ``data[start:end]``. Raises: DecodeError."""
     try:
-        # As etcd <= 3.6 and this program write it; that form can go into the log as it is, unless it is a
-        # proposal that has no place in the log yet.
+        # As etcd <= 3.6 and this program write it; that form can go into the log as it is.
         if data[start] == 8 and data[start + 2] == 16:
             kind = data[start + 1]
             term = data[start + 3]
@@ -176,14 +175,14 @@ def decode_entry(data: bytes, start: int, end: int) -> Entry:
                 index, i = long_varint(data, i + 1)
                 if i == end:
                     if kind < 3:
-                        return Entry(term, index, kind, b"", None, data[start:end] if index else None)
+                        return Entry(term, index, kind, b"", None, data[start:end])
                 elif data[i] == 34:
                     n = data[i + 1]
                     i += 2
                     if n > 127:
                         n, i = long_varint(data, i - 1)
                     if i + n == end and kind < 3:
-                        return Entry(term, index, kind, data[i:end], None, data[start:end] if index else None)
+                        return Entry(term, index, kind, data[i:end], None, data[start:end])
     except IndexError:
         pass  # too short for this spelling, at the end of what came
     return _any_entry(data, start, end)

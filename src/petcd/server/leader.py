@@ -6,7 +6,7 @@ Source: contract peer sections 6.2, 6.6, 8.2, 9.4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from petcd import errors
 from petcd.errors import EtcdError
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from petcd.server.member import Member
 
 
+_FIRST_ELECTION_TICKS: Final = 50
+"""So long after a start a quorum without a leader makes an election due."""
+_CONNECTING_TICKS: Final = 2
+"""Before that a leader may be there that has not been heard yet."""
+
+
 class LeaderView:
     """The leader as this member sees it."""
 
@@ -27,11 +33,10 @@ class LeaderView:
         self.changes = 0
         self._elected_tick = 0
         """When the present leader became known, or the last one where there is none."""
-        self.lost_tick = 0
-        """When the last leader was lost."""
         self.late_heartbeats = 0
         """How often this member led and let the others wait for more than two intervals."""
         self._ticked_at = 0.0
+        self._may_hasten = member.config.initial_election_tick_advance
         self._when_led: list[Callable[[], object]] = []
         self._transfers: list[tuple[int, int, Callable[[EtcdError | None], object]]] = []
         """(to, tick of giving up, who waits)."""
@@ -49,7 +54,6 @@ class LeaderView:
                 self._elected_tick = member.tick_count
                 text = f"elected leader {state.lead:x}"
             else:
-                self.lost_tick = member.tick_count
                 text = f"lost leader {former:x}"
             member.logger.info(f"raft.node: {member.id:x} {text} at term {term}")  # noqa: G004 - as above
         member.lead, self.role = state.lead, state.role
@@ -144,6 +148,8 @@ class LeaderView:
         if exceeded > 0 and self._ticked_at and self.role is LEADER:
             self._say_late(exceeded)
         self._ticked_at = now
+        if self._may_hasten:
+            self._hasten_first_election(tick)
         if self._transfers:
             active_since = self._member.peers.active_since
             waiting, self._transfers = self._transfers, []
@@ -167,6 +173,26 @@ class LeaderView:
                 "exceeded-duration": go_duration(exceeded),
             },
         )
+
+    # -- elections that need not wait --------------------------------------------------------------------
+
+    def on_refused(self, member_id: int) -> None:
+        """Nobody listens where a member did: an election is due if that was the leader."""
+        member = self._member
+        if member_id == member.lead and member.config.initial_election_tick_advance:
+            member.node.hasten()
+
+    def _hasten_first_election(self, tick: int) -> None:
+        """After a start: with a quorum reachable and no leader among it, there is nobody to wait for."""
+        member = self._member
+        if member.lead or tick > _FIRST_ELECTION_TICKS:
+            self._may_hasten = False
+            return
+        others = [one.id for one in member.membership.voters() if one.id != member.id]
+        reachable = sum(member.peers.active_since(one) is not None for one in others)
+        if others and reachable >= (len(others) + 1) // 2 and tick >= _CONNECTING_TICKS:
+            self._may_hasten = False
+            member.node.hasten()
 
     def fail_all(self, error: EtcdError) -> None:
         transfers, self._transfers = self._transfers, []

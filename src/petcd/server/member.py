@@ -28,32 +28,29 @@ from petcd import errors
 from petcd.errors import EtcdError
 from petcd.logs import Logger
 from petcd.pb import splice
-from petcd.pb.etcdserverpb import AlarmRequest
 from petcd.raft import (
-    ENTRY_CONF_CHANGE,
     ENTRY_NORMAL,
     MSG_SNAP,
     ConfChange,
     Entry,
     Message,
-    MessageError,
     ProposalDropped,
     Ready,
     Role,
     Snapshot,
-    decode_conf_change,
     encode_conf_change,
 )
 from petcd.seams import Lane, Timer, World
-from petcd.server import alarms as alarm
-from petcd.server.applier import ALARM, Applier, decode_request
+from petcd.server.applier import Applier, decode_request
+from petcd.server.confchange import apply_conf_change
 from petcd.server.config import Config
 from petcd.server.describe import describe_batch, go_duration
 from petcd.server.ids import RequestIds, hex_id
+from petcd.server.inbox import Inbox
 from petcd.server.installing import Installer
 from petcd.server.leader import LeaderView
 from petcd.server.logwriter import LogWriter
-from petcd.server.membership import REMOVED, UPDATED, ClusterMember, MembershipError
+from petcd.server.membership import ClusterMember
 from petcd.server.parts import Parts
 from petcd.server.peering import Peers, Solo
 from petcd.server.proposals import NOBODY, Proposal, Proposals, Waiter
@@ -62,6 +59,7 @@ from petcd.server.reads import Read, Reads
 from petcd.server.sending import SnapshotSender
 from petcd.server.slices import Compaction, HubSlices, LongJobs
 from petcd.server.snapshotting import take_snapshot
+from petcd.server.space import SpaceAlarm
 from petcd.storage import schema
 
 APPLY_GAP_MAX: Final = 5000
@@ -75,28 +73,11 @@ _ANNOUNCE_SECONDS: Final = 0.002
 """How long a commit index may wait for entries that carry it to the members that have nothing to do with it.
 Messages of their own were two fifths of all at one client."""
 _LONE_BATCH: Final = 2
-_FIRST_ELECTION_TICKS: Final = 50
-_REMOVED_SECONDS: Final = 1.0
-"""A member that was removed stays so long: the others learn from it that its removal is committed."""
+"""Entries applied together that say that clients come alone: a message then does not wait for company."""
 
 
 def _nothing() -> None:
     return
-
-
-class _Either:
-    """A waiter for which every answer is as good."""
-
-    __slots__ = ("_then",)
-
-    def __init__(self, then: Callable[[], object]) -> None:
-        self._then = then
-
-    def reply(self, _message: bytes, /) -> None:
-        self._then()
-
-    def fail(self, _code: int, _text: str, /) -> None:
-        self._then()
 
 
 class MemberStopped(Exception):
@@ -153,9 +134,7 @@ class Member:
         self.proposals = Proposals(config.request_timeout_ticks)
         self._proposed: list[Entry] = []
         self._unled_bytes = 0
-        self._inbox: list[Message] = []
-        self._snapshots_received: list[tuple[Message, Callable[[str], object]]] = []
-        self._peer_errors: set[str] = set()
+        self._inbox = Inbox(logger)
 
         self.applied = parts.applied
         self.applied_term = parts.applied_term
@@ -173,7 +152,6 @@ class Member:
         self._announcing = False
         self._batch_count = 0
         """Entries that were applied together the last time: how busy the cluster is."""
-        self._may_hasten = config.initial_election_tick_advance
         self._is_behind = False
         """Too many committed entries wait for apply, as of the last turn."""
         self._request_bytes_max = config.max_request_bytes
@@ -196,6 +174,7 @@ class Member:
         self.hub.header = self._watch_header
         self._hub_slices = HubSlices(self)
         self.hub.wake = self._hub_slices.wake
+        self.raise_nospace = SpaceAlarm(self).start
         self.applier = Applier(
             store=self.store,
             hub=self.hub,
@@ -214,7 +193,6 @@ class Member:
         self.defragment = self.jobs.defragment
         self.installer = Installer(self)
         self.sender = SnapshotSender(self)
-        self._nospace_waiters: list[Callable[[], object]] = []
         self._wal_lane = world.disk.lane("wal")
         self._files_lane = world.disk.lane("files")
         """For files whose syncs must not hold up the WAL's."""
@@ -452,28 +430,13 @@ class Member:
         """Run a blocking job about files other than the WAL's and the backend's. A failure is fatal."""
         self._files_lane.submit(job, done, self.fail)
 
-    def raise_nospace(self, then: Callable[[], object] = _nothing) -> None:
-        """Raise the alarm for this member, unless it is up already; ``then`` when it is, or cannot be."""
-        if self.alarms.is_active(self.id, alarm.NOSPACE):
-            then()
-            return
-        self._nospace_waiters.append(then)
-        if len(self._nospace_waiters) == 1:
-            request = AlarmRequest(action=alarm.ACTIVATE, memberID=self.id, alarm=alarm.NOSPACE)
-            self.propose_message(ALARM, request, _Either(self._nospace_answered))
-
-    def _nospace_answered(self) -> None:
-        waiters, self._nospace_waiters = self._nospace_waiters, []
-        for then in waiters:
-            then()
-
     # -- what other members say (``peering.Receiver``) ---------------------------------------------------
 
     def receive(self, messages: Sequence[Message]) -> None:
         """Messages from the network, to be stepped in the next turn; a member that stops hears no more."""
         if self.stopping or self.stopped:
             return
-        self._inbox += messages
+        self._inbox.put(messages)
         if not self._turn_due:
             self._turn_due = True
             if self._batch_count <= _LONE_BATCH:
@@ -486,7 +449,7 @@ class Member:
         if self.stopping or self.stopped:
             done("the member is stopping")
             return
-        self._snapshots_received.append((message, done))
+        self._inbox.put_snapshot(message, done)
         self.ask_turn()
 
     def is_removed(self, member_id: int) -> bool:
@@ -499,8 +462,8 @@ class Member:
     def on_refused(self, member_id: int) -> None:
         """A member's process is gone. If it led, there is no use in waiting for it to time out: without this
         an election takes a second longer."""
-        if member_id == self.lead and not self.stopped and self.config.initial_election_tick_advance:
-            self.node.hasten()
+        if not self.stopped:
+            self.leader.on_refused(member_id)
 
     def on_removed(self) -> None:
         """Another member refuses this one: it has been removed, perhaps without seeing that committed."""
@@ -509,42 +472,13 @@ class Member:
                 "the member has been permanently removed from the cluster; the data-dir must be removed",
                 **{"local-member-id": hex_id(self.id)},
             )
-            self._end_as_removed()
+            self.end_as_removed()
 
-    def _end_as_removed(self) -> None:
+    def end_as_removed(self) -> None:
+        """End without failure: this member does not belong to the cluster any more."""
         if not self.stopped:
             self._end()
             self._report_failure(MemberRemoved("the member has been permanently removed from the cluster"))
-
-    def _step_inbox(self) -> None:
-        inbox, self._inbox = self._inbox, []
-        step = self.node.step
-        for message in inbox:
-            try:
-                step(message)
-            except ProposalDropped:
-                continue  # whoever proposed it waits, and asks again
-            except MessageError as error:
-                self._refuse(message, error)
-        received, self._snapshots_received = self._snapshots_received, []
-        for message, done in received:
-            try:
-                step(message)
-            except MessageError as error:
-                self._refuse(message, error)
-                done(str(error))
-            else:
-                done("")
-
-    def _refuse(self, message: Message, error: MessageError) -> None:
-        """Log what no correct peer would send, once for each text and sender."""
-        text = f"{message.from_:x}: {error}"
-        if text not in self._peer_errors and len(self._peer_errors) < 100:
-            self._peer_errors.add(text)
-            self.logger.warn(
-                "failed to process a raft message",
-                **{"remote-peer-id": hex_id(message.from_), "error": str(error)},
-            )
 
     # -- the turn --------------------------------------------------------------------------------------
 
@@ -555,8 +489,8 @@ class Member:
             return
         node = self.node
         try:
-            if self._inbox or self._snapshots_received:
-                self._step_inbox()
+            if self._inbox:
+                self._inbox.step(node)
             if self._proposed:
                 self._propose_batch()
             if self.reads.queued:
@@ -662,7 +596,7 @@ class Member:
         self.applier.quota_is_near = self._quota_is_near()
         for entry in entries:
             if entry.type != ENTRY_NORMAL:
-                self._apply_conf_change(entry)
+                apply_conf_change(self, entry)
                 continue
             proposal: Any = entry.request  # a Proposal: nobody else sets it here
             if proposal is None:
@@ -721,39 +655,6 @@ class Member:
         """The first entry of a leader's term is committed: the past is settled."""
         if self.is_leader and entry.term == self.node.term and not self.lessor.primary:
             self.lessor.promote(self.clock.monotonic(), self.config.election_ms / 1000)
-
-    def _apply_conf_change(self, entry: Entry) -> None:
-        change = decode_conf_change(entry)
-        if entry.type != ENTRY_CONF_CHANGE or not isinstance(change, ConfChange):
-            raise MemberStopped(f"entry {entry.index} is a change that etcd never proposes")
-        proposal = self.proposals.by_id.pop(change.id, None)
-        entry.request = None
-        self.world.failpoints.hit("beforeApplyOneConfChange")
-        try:
-            self.membership.check(change)
-        except MembershipError as error:
-            self.node.apply_conf_change(ConfChange(change.id, change.type))  # member 0: without effect
-            if proposal is not None:
-                proposal.waiter.fail(error.answer.code, error.answer.text)
-            return
-        changed = self.membership.apply(change)
-        conf_state = self.node.apply_conf_change(change)
-        self.backend.put(schema.META, schema.CONF_STATE, schema.encode_conf_state(conf_state))
-        changed.log(self.logger, self.cluster_id, self.id)
-        one = changed.member
-        if changed.what == REMOVED:
-            if one.id == self.id:
-                self.clock.call_later(_REMOVED_SECONDS, self._end_as_removed)
-            else:
-                self.peers.flush()  # it may learn of its removal from what is on its way
-                self.peers.remove(one.id)
-        elif one.id != self.id:
-            if changed.what == UPDATED:
-                self.peers.update(one.id, one.peer_urls)
-            else:
-                self.peers.add(one.id, one.peer_urls)
-        if proposal is not None:
-            proposal.waiter.reply(b"")
 
     def _quota_is_near(self) -> bool:
         limit = self.quota.limit_bytes
@@ -845,19 +746,6 @@ class Member:
 
     # -- time ------------------------------------------------------------------------------------------
 
-    def _hasten_first_election(self) -> None:
-        """After a start: with a quorum reachable and no leader among it, there is nobody to wait for."""
-        if self.lead or self.tick_count > _FIRST_ELECTION_TICKS:
-            self._may_hasten = False
-            return
-        others = [one.id for one in self.membership.voters() if one.id != self.id]
-        if not others:
-            return
-        reachable = sum(self.peers.active_since(one) is not None for one in others)
-        if reachable >= (len(others) + 1) // 2 and self.tick_count >= 2:
-            self._may_hasten = False
-            self.node.hasten()
-
     def _tick(self) -> None:
         if self.stopped:
             return
@@ -868,8 +756,6 @@ class Member:
             self.proposals.expire(self.tick_count, self.leader.why_late)
             self.reads.on_tick(self.tick_count)
             self.leader.on_tick(self.tick_count)
-            if self._may_hasten:
-                self._hasten_first_election()
         except Exception as bug:  # noqa: BLE001 - as in turn
             self.fail(bug)
             return
