@@ -6,6 +6,7 @@ import pytest
 from tests.peer.cluster import Cluster
 
 from petcd.raft import MSG_APP, MSG_APP_RESP, MSG_HEARTBEAT, Entry, Message
+from petcd.testing.drive import Loss
 from petcd.testing.world import Simulation
 
 
@@ -59,6 +60,28 @@ def test_streams_come_back_after_a_crash(seed: int) -> None:
         cluster.on(1, cluster[1].send, heartbeat(1, 2))
         sim.run_for(0.1)
         assert cluster[2].receiver.messages == [heartbeat(1, 2)]
+
+
+def test_a_process_that_is_gone_is_told_from_one_that_is_silent() -> None:
+    """A refused connection says that nobody listens; a cut link or a dark host says nothing."""
+    with Simulation(4) as sim:
+        cluster = Cluster(sim, 2)
+        cluster.settle()
+        refused = cluster[1].receiver.refused
+        refused.clear()
+        sim.network.partition({"m1"}, {"m2"})
+        sim.run_for(20)
+        sim.network.heal()
+        cluster.settle()
+        sim.hosts["m2"].crash(Loss.ALL)
+        sim.run_for(20)
+        assert refused == []
+        cluster.introduce(cluster.boot(2))
+        cluster.settle()
+        refused.clear()
+        sim.hosts["m2"].crash(Loss.NONE)
+        sim.run_for(0.5)
+        assert set(refused) == {2}
 
 
 def test_streams_come_back_after_a_cut() -> None:
