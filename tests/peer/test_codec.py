@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from petcd.pb import raftpb, splice
 from petcd.pb.wire import DecodeError
-from petcd.peer.codec import decode_entry, decode_message, encode_entry, encode_message
+from petcd.peer.codec import Route, decode_entry, decode_message, encode_entry, encode_message
 from petcd.raft import (
     MSG_APP,
     MSG_APP_RESP,
@@ -177,6 +177,31 @@ def test_soup_near_a_message(message: Message, data: st.DataObject) -> None:
         decode(bytes(encoded))
     except DecodeError:
         return
+
+
+@settings(max_examples=100, deadline=None)
+@given(messages, st.booleans())
+def test_a_known_route_changes_nothing(message: Message, same: bool) -> None:
+    """Whether it is the message's own, another or none."""
+    route = Route(message.to, message.from_) if same else Route(0x8E9E05C52164694D, 7)
+    data = encode_message(message)
+    assert decode_message(data, 0, len(data), route) == decode(data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=40), st.booleans())
+def test_soup_behind_a_known_route(data: bytes, cut: bool) -> None:
+    route = Route(0x8E9E05C52164694D, 0x8211F1D0F64F3269)
+    data = b"\x08\x03" + route.encoded + data
+    end = 12 if cut else len(data)
+    try:
+        expected: Message | str = decode_message(data, 0, end)
+    except DecodeError as error:
+        expected = str(error)
+    try:
+        assert decode_message(data, 0, end, route) == expected
+    except DecodeError:
+        assert isinstance(expected, str)
 
 
 def test_an_entry_is_encoded_once_for_log_and_followers() -> None:

@@ -43,12 +43,12 @@ def app(index: int, *entries: Entry, term: int = 2, log_term: int = 2, commit: i
     ],
 )
 def test_link_heartbeats_of_all_releases_are_no_messages(heartbeat: str) -> None:
-    assert MessageReader().feed(bytes.fromhex(heartbeat)) == []
+    assert MessageReader(9, 7).feed(bytes.fromhex(heartbeat)) == []
     assert MessageWriter.link_heartbeat.hex() == "00000000000000020808"
 
 
 def test_a_heartbeat_of_raft_is_a_message() -> None:
-    reader = MessageReader()
+    reader = MessageReader(9, 7)
     (message,) = reader.feed(bytes.fromhex("0000000000000006 0808 1001 1802"))
     assert message == Message(MSG_HEARTBEAT, 1, 2)
 
@@ -58,12 +58,12 @@ def test_a_heartbeat_of_raft_is_a_message() -> None:
 def test_messages_however_they_are_cut(sent: list[Message], data: st.DataObject) -> None:
     sent = [message for message in sent if message.from_]
     stream = written(MessageWriter(), *sent)
-    assert fed(MessageReader(), cut(stream, data)) == sent
+    assert fed(MessageReader(9, 7), cut(stream, data)) == sent
 
 
 def test_a_message_over_the_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(StreamFault, match="limit"):
-        MessageReader().feed(U64.pack(MESSAGE_BYTES_MAX + 1))
+        MessageReader(9, 7).feed(U64.pack(MESSAGE_BYTES_MAX + 1))
 
 
 # --- msgapp ----------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_endless_empty_entries_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> N
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_soup(pieces: list[bytes]) -> None:
-    for reader in (MessageReader(), MsgAppReader(9, 7)):
+    for reader in (MessageReader(9, 7), MsgAppReader(9, 7)):
         try:
             for piece in pieces:
                 reader.feed(piece)

@@ -14,7 +14,11 @@ from petcd.raft import (
     FOLLOWER,
     LEADER,
     MSG_APP,
+    MSG_APP_RESP,
     MSG_HEARTBEAT,
+    MSG_HEARTBEAT_RESP,
+    MSG_PRE_VOTE,
+    MSG_PROP,
     MSG_SNAP,
     REMOVE_NODE,
     CompactedError,
@@ -566,3 +570,119 @@ def test_status() -> None:
     assert status.progress[2].match == 1 and status.progress[4].is_learner
     assert status.conf_state == ConfState([1, 2, 3], [4])
     assert make(2).status().progress == {}
+
+
+class TestLazyCommit:
+    """``Config.lazy_commit``: who needs no word of a commit at once is told with the next entries."""
+
+    def leader(self) -> Node:
+        node = make(lazy_commit=True)
+        lead(node, append=(2, 3))
+        node.announce_commit()
+        pump(node)
+        return node
+
+    def test_the_next_entries_carry_it(self) -> None:
+        node = self.leader()
+        node.propose([Entry(data=b"a")])
+        pump(node)
+        acknowledge(node, 2)
+        assert pump(node) == []
+        assert node.commit_unsaid
+        node.propose([Entry(data=b"b")])
+        assert [(m.to, m.commit, len(m.entries)) for m in pump(node)] == [(2, 2, 1), (3, 2, 1)]
+        assert not node.commit_unsaid
+
+    def test_it_is_announced_when_asked(self) -> None:
+        node = self.leader()
+        node.propose([Entry(data=b"a")])
+        pump(node)
+        acknowledge(node, 2)
+        pump(node)
+        node.announce_commit()
+        assert [(m.to, m.commit, len(m.entries)) for m in pump(node)] == [(2, 2, 0), (3, 2, 0)]
+        assert not node.commit_unsaid
+        node.announce_commit()
+        assert pump(node) == [], "there is nothing to say"
+
+    def test_a_proposer_is_told_at_once(self) -> None:
+        node = self.leader()
+        node.step(Message(MSG_PROP, from_=3, to=1, entries=[Entry(data=b"a")]))
+        pump(node)
+        acknowledge(node, 2)
+        assert [(m.to, m.commit) for m in pump(node)] == [(3, 2)]
+
+    def follower(self) -> Node:
+        node = make(2, lazy_commit=True)
+        entries = [Entry(1, 1, data=b"a"), Entry(1, 2, data=b"b")]
+        node.step(Message(MSG_APP, from_=1, to=2, term=1, entries=entries))
+        assert [m.index for m in pump(node)] == [2]
+        return node
+
+    def tell(self, node: Node, commit: int, index: int = 2) -> list[Message]:
+        node.step(Message(MSG_APP, from_=1, to=2, term=1, log_term=1, index=index, commit=commit))
+        return pump(node)
+
+    def test_news_of_a_commit_is_answered_with_the_next_heartbeat(self) -> None:
+        node = self.follower()
+        assert self.tell(node, 1) == []
+        assert node.commit_index == 1
+        node.step(Message(MSG_HEARTBEAT, from_=1, to=2, term=1, commit=1))
+        assert sorted((m.type, m.index) for m in pump(node)) == [(MSG_APP_RESP, 2), (MSG_HEARTBEAT_RESP, 0)]
+        node.step(Message(MSG_HEARTBEAT, from_=1, to=2, term=1, commit=1))
+        assert [m.type for m in pump(node)] == [MSG_HEARTBEAT_RESP], "once"
+
+    def test_or_with_the_next_entries(self) -> None:
+        node = self.follower()
+        self.tell(node, 1)
+        more = [Entry(1, 3, data=b"c")]
+        node.step(Message(MSG_APP, from_=1, to=2, term=1, log_term=1, index=2, commit=1, entries=more))
+        assert [(m.type, m.index) for m in pump(node)] == [(MSG_APP_RESP, 3)]
+        node.step(Message(MSG_HEARTBEAT, from_=1, to=2, term=1, commit=1))
+        assert [m.type for m in pump(node)] == [MSG_HEARTBEAT_RESP]
+
+    def test_a_probe_without_news_is_answered(self) -> None:
+        node = self.follower()
+        self.tell(node, 1)
+        assert [(m.type, m.index) for m in self.tell(node, 1)] == [(MSG_APP_RESP, 2)]
+
+    def test_what_was_never_acknowledged_in_this_term_is_answered(self) -> None:
+        node = make(2, lazy_commit=True, log=(1, 1))
+        assert [(m.type, m.index) for m in self.tell(node, 1)] == [(MSG_APP_RESP, 2)]
+
+    def test_a_new_leader_owes_nothing_to_the_last_answer(self) -> None:
+        node = self.follower()
+        self.tell(node, 1)
+        node.step(Message(MSG_APP, from_=3, to=2, term=2, log_term=1, index=2, commit=2))
+        assert [(m.type, m.to, m.index) for m in pump(node)] == [(MSG_APP_RESP, 3, 2)]
+
+
+class TestHasten:
+    """Evidence that no leader is there shortens the wait; it changes no vote."""
+
+    def test_the_random_part_is_still_waited_for(self) -> None:
+        node = make(2)
+        node.hasten()
+        assert not node.has_ready()
+        ticks = 0
+        while node.role is FOLLOWER:
+            node.tick()
+            ticks += 1
+        assert 1 <= ticks <= 11
+        assert [m.type for m in pump(node)] == [MSG_PRE_VOTE, MSG_PRE_VOTE]
+
+    def test_a_leader_that_is_heard_after_all_is_followed(self) -> None:
+        node = make(2)
+        node.hasten()
+        node.step(Message(MSG_HEARTBEAT, from_=1, to=2, term=1))
+        for _ in range(9):
+            node.tick()
+        assert node.role is FOLLOWER
+
+    def test_a_leader_is_left_alone(self) -> None:
+        node = make()
+        lead(node)
+        node.hasten()
+        for _ in range(3):
+            node.tick()
+        assert node.role is LEADER

@@ -143,13 +143,27 @@ def test_messages_leave_after_their_batch(willing: bool) -> None:
     assert bench.sent == [vote]
 
 
+def test_only_a_batch_that_is_worth_a_thread_is_sent_before_the_end_of_a_turn() -> None:
+    bench = Bench()
+    bench.log.add(ready(1, 1, 2))
+    assert bench.log.is_small
+    bench.log.kick()
+    assert bench.lane.jobs == []
+    bench.log.add(ready(2, 3))
+    assert not bench.log.is_small
+    bench.log.kick()
+    bench.lane.run()
+    assert bench.persisted == [2]
+    assert not bench.log.is_small, "nothing is waiting"
+
+
 def test_a_commit_index_alone_waits_for_company() -> None:
     bench = Bench()
     bench.log.add(ready(1, 1))
-    bench.log.kick()
+    bench.log.finish()
     bench.lane.run()
     bench.log.add(ready(2, commit=1))
-    bench.log.kick()
+    bench.log.finish()
     assert bench.lane.jobs == []
     assert bench.log.idle
     done: list[None] = []
@@ -168,7 +182,7 @@ def test_the_last_commit_index_follows_a_snapshot_under_way() -> None:
     """Encoded after it, so written after it: the chain of checksums must not be cut."""
     bench = Bench()
     bench.log.add(ready(1, 1))
-    bench.log.kick()
+    bench.log.finish()
     bench.lane.run()
     order: list[str] = []
     record = encode_snapshot_record(1, 1, raftpb.ConfState(voters=[1]))

@@ -296,10 +296,16 @@ class SimPeers:
             else:
                 queue[message.to] = [message]
 
+    def flush_to(self, member_id: int) -> None:
+        if member_id in self._queue:
+            self._carry({member_id: self._queue.pop(member_id)})
+
     def flush(self) -> None:
-        if not self._queue:
-            return
-        queue, self._queue = self._queue, {}
+        if self._queue:
+            queue, self._queue = self._queue, {}
+            self._carry(queue)
+
+    def _carry(self, queue: dict[int, list[Message]]) -> None:
         observer = self.seat.cluster.observer
         for to, messages in queue.items():
             observer.on_send(self.seat, messages)

@@ -55,6 +55,8 @@ class Sink(Protocol):
 
     def data(self, chunk: bytes) -> None: ...
 
+    def data_now(self, chunk: bytes) -> int: ...
+
     def end(self) -> None: ...
 
     def abort(self) -> None: ...
@@ -135,6 +137,12 @@ class HttpExchange:
     def send(self, chunk: bytes) -> None:
         if self.state == self.STARTED and not self.disconnected and chunk and self.request.method != "HEAD":
             self._sink.data(chunk)
+
+    def send_now(self, chunk: bytes) -> int:
+        """``send``, ``flush`` and ``pending_bytes`` in one."""
+        if self.state == self.STARTED and not self.disconnected and chunk and self.request.method != "HEAD":
+            return self._sink.data_now(chunk)
+        return 0
 
     def end(self) -> None:
         if self.state == self.STARTED and not self.disconnected:

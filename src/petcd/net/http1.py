@@ -256,6 +256,17 @@ class Http1Connection:
                 self.wake(self)
             self.out += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
 
+    def data_now(self, chunk: bytes) -> int:
+        owner = self.owner
+        if owner is None:
+            return 0
+        if self._chunked and not self.out:
+            pending: int = owner.write_now(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            return pending
+        self.data(chunk)
+        owner.write()
+        return self.pending_bytes
+
     def end(self) -> None:
         self._send(h11.EndOfMessage())
         self._exchange = None

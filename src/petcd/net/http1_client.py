@@ -422,6 +422,10 @@ class BodyReader:
         if not self._chunked:
             return data
         left = self._left
+        if not left and not self._head:
+            i = data.find(b"\r\n", 0, 8)
+            if i > 0 and _SMALL_SIZES.get(data[:i]) == len(data) - i - 4 and data.endswith(b"\r\n"):
+                return data[i + 2 : -2]  # one whole chunk: what a member that is not in a hurry sends
         if not left:
             # Most often whole chunks arrive, one at a time.
             data = self._head + data
@@ -467,6 +471,7 @@ class BodyReader:
 
 
 _SIZE_LINE_MAX: Final = 256
+_SMALL_SIZES: Final = {b"%x" % n: n for n in range(1, 2048)}
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 

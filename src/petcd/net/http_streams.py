@@ -132,6 +132,11 @@ class HttpStream(Http2Stream):
         if not self._done:
             self._conn.queue(self._sid, chunk, None, self)
 
+    def data_now(self, chunk: bytes) -> int:
+        self.data(chunk)
+        self.flush()
+        return self.pending_bytes
+
     def end(self) -> None:
         if not self._done:
             self._done = True

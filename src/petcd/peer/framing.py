@@ -17,7 +17,7 @@ from struct import Struct
 from typing import Final
 
 from petcd.pb.wire import DecodeError
-from petcd.peer.codec import decode_entry, decode_message, encode_entry, encode_message
+from petcd.peer.codec import Route, decode_entry, decode_message, encode_entry, encode_message
 from petcd.raft import MSG_APP, MSG_HEARTBEAT, Entry, Message
 
 MESSAGE_BYTES_MAX: Final = 512 << 20
@@ -139,9 +139,13 @@ class _Reader:
 
 
 class MessageReader(_Reader):
-    """The ``message`` stream of one connection."""
+    """The ``message`` stream of one connection, read by ``to`` from ``from_``."""
 
-    __slots__ = ()
+    __slots__ = ("_route",)
+
+    def __init__(self, from_: int, to: int) -> None:
+        super().__init__()
+        self._route = Route(to, from_)
 
     def _parse(self, data: bytes, out: list[Message]) -> tuple[int, int]:
         i, end = 0, len(data)
@@ -152,7 +156,7 @@ class MessageReader(_Reader):
             stop = i + 8 + size
             if stop > end:
                 return i, 8 + size
-            message = decode_message(data, i + 8, stop)
+            message = decode_message(data, i + 8, stop, self._route)
             i = stop
             if message.from_ or message.to or message.type != MSG_HEARTBEAT:
                 out.append(message)

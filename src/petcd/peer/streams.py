@@ -85,7 +85,7 @@ class StreamReader(ResponseHandler):
         self._dialling: Dialling | None = None
         self._connection: HttpClientConnection | None = None
         self._body: BodyReader | None = None
-        self._reader: MessageReader | MsgAppReader = MessageReader()
+        self._reader: MessageReader | MsgAppReader = self._new_reader()
         self._redial: Timer | None = None
         self._dialled_at = 0.0
         self._silent_ticks = 0
@@ -93,6 +93,10 @@ class StreamReader(ResponseHandler):
         self._refusal = b""
         self._stopped = False
         self._url: Url | None = None
+
+    def _new_reader(self) -> MessageReader | MsgAppReader:
+        reader = MsgAppReader if self._kind is MSGAPP else MessageReader
+        return reader(self._status.member_id, self._local.identity.member_id)
 
     def start(self) -> None:
         self._local.logger.info("started stream reader with remote peer", **self._fields())
@@ -174,8 +178,7 @@ class StreamReader(ResponseHandler):
         except HttpFault as error:
             self._failed("dial", str(error))
             return
-        mine = self._local.identity.member_id
-        self._reader = MsgAppReader(self._status.member_id, mine) if self._kind is MSGAPP else MessageReader()
+        self._reader = self._new_reader()
         self._body = body
         self._silent_ticks = 0
         self._local.logger.info(
@@ -326,6 +329,11 @@ class StreamWriter:
         self.closed = False
         exchange.on_disconnect = self._disconnected
 
+    @property
+    def member_id(self) -> int:
+        """Who reads it."""
+        return self._status.member_id
+
     def fields(self) -> dict[str, str]:
         return {
             "stream-writer-type": self.kind.name,
@@ -352,10 +360,7 @@ class StreamWriter:
         self._out.clear()
         self._sent += len(data)
         self._status.counters.sent_bytes += len(data)
-        exchange = self._exchange
-        exchange.send(data)
-        exchange.flush()
-        self._unsent = exchange.pending_bytes
+        self._unsent = self._exchange.send_now(data)
         if not self._unsent:
             self._count = 0
 

@@ -163,6 +163,13 @@ class PeerTransport:
                     continue  # raft learns of removals a little later than we do
             target.send(message)
 
+    def flush_to(self, member_id: int) -> None:
+        for writer in self._local.dirty:
+            if writer.member_id == member_id:
+                self._local.dirty.remove(writer)
+                writer.flush()
+                break
+
     def flush(self) -> None:
         dirty = self._local.dirty
         if dirty:

@@ -48,7 +48,9 @@ class Config:
 
     lazy_commit: bool = False
     """Leading: tell a member of a commit with its next entries, and at once only where it waits for it (an
-    entry it proposed, a configuration change). The outside must call ``announce_commit`` soon after."""
+    entry it proposed, a configuration change). The outside must call ``announce_commit`` soon after.
+
+    Following: do not answer a MsgApp that brings nothing but that news, until the next heartbeat."""
 
     def check(self) -> None:
         """Raises: ``ValueError``."""

@@ -113,8 +113,19 @@ def handle_append(raft: Raft, message: Message) -> None:
     if message.index < log.committed:
         raft.acknowledge(leader, log.committed)
         return
+    committed = log.committed
     reached = log.maybe_append(message.index, message.log_term, message.commit, message.entries)
     if reached is not None:
+        if (
+            raft.config.lazy_commit
+            and log.committed > committed
+            and not message.entries
+            and reached <= raft.acknowledged
+        ):
+            # It only tells of a commit, and the leader knows what we have. If it is a probe after all, the
+            # next heartbeat brings the answer.
+            raft.answer_owed = True
+            return
         raft.acknowledge(leader, reached)
         return
     # Skip every entry of ours whose term is beyond the leader's entry there: none of them can match.
@@ -144,6 +155,8 @@ def handle_heartbeat(raft: Raft, message: Message) -> None:
             f"the log ends at {log.last_index}: was the data directory lost?"
         )
     log.commit_to(message.commit)
+    if raft.answer_owed:
+        raft.acknowledge(message.from_, raft.acknowledged)
     raft.send(Message(MSG_HEARTBEAT_RESP, to=message.from_, context=message.context))
 
 

@@ -60,8 +60,10 @@ class Raft:
     """
 
     __slots__ = (
+        "acknowledged",
         "after_append",
         "announce",
+        "answer_owed",
         "commit_unsaid",
         "config",
         "durable_term",
@@ -109,6 +111,10 @@ class Raft:
         self.postponed_reads: list[PendingRead] = []
         """Leading: reads that came before anything was committed in this term (thesis 6.4, step 1)."""
         self.read_states: list[ReadState] = []
+        self.acknowledged = 0
+        """Following: the highest index that this term's leader has been told we have."""
+        self.answer_owed = False
+        """Following: a MsgApp without entries was not answered (``Config.lazy_commit``)."""
         self.messages: list[Message] = []
         self.after_append: list[Message] = []
         self.heartbeat_due = False
@@ -142,6 +148,9 @@ class Raft:
     def acknowledge(self, to: int, index: int) -> None:
         """Tell ``to`` that our log matches its own up to ``index``; one answer serves all of a turn's
         messages."""
+        self.answer_owed = False
+        if index > self.acknowledged:
+            self.acknowledged = index
         waiting = self.after_append
         if waiting:
             last = waiting[-1]
@@ -169,6 +178,8 @@ class Raft:
             self.term = term
             self.vote = 0
         self.lead = 0
+        self.acknowledged = 0
+        self.answer_owed = False
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
         self._draw_timeout()

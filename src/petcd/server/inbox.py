@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from petcd.logs import Logger
-from petcd.raft import Message, MessageError, Node, ProposalDropped
+from petcd.raft import MSG_PROP, Message, MessageError, Node, ProposalDropped
 from petcd.server.ids import hex_id
 
 _ERRORS_LOGGED_MAX: Final = 100
@@ -22,13 +22,15 @@ Told = Callable[[str], object]
 class Inbox:
     """Messages for raft, in the order in which they came."""
 
-    __slots__ = ("_logged", "_logger", "_messages", "_snapshots")
+    __slots__ = ("_logged", "_logger", "_messages", "_snapshots", "quickest")
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
         self._messages: list[Message] = []
         self._snapshots: list[tuple[Message, Told]] = []
         self._logged: set[str] = set()
+        self.quickest = 0
+        """Who is to be told first: whose proposal came last, or whose answer completed a quorum."""
 
     def __bool__(self) -> bool:
         return bool(self._messages or self._snapshots)
@@ -44,13 +46,18 @@ class Inbox:
         """Hand everything to raft."""
         messages, self._messages = self._messages, []
         step = node.step
+        committed = node.commit_index
         for message in messages:
+            if message.type == MSG_PROP:
+                self.quickest = message.from_
             try:
                 step(message)
             except ProposalDropped:
                 continue  # whoever proposed it waits, and asks again
             except MessageError as error:
                 self._log(message, error)
+        if messages and node.commit_index > committed and node.is_leader:
+            self.quickest = messages[-1].from_
         snapshots, self._snapshots = self._snapshots, []
         for message, told in snapshots:
             try:

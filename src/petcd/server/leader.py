@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _FIRST_ELECTION_TICKS: Final = 50
 """So long after a start a quorum without a leader makes an election due."""
+_FIRST_TERM: Final = 1
+"""The term in which the first members of a cluster are written into their logs."""
 _CONNECTING_TICKS: Final = 2
 """Before that a leader may be there that has not been heard yet."""
 
@@ -189,8 +191,17 @@ class LeaderView:
             self._may_hasten = False
             return
         others = [one.id for one in member.membership.voters() if one.id != member.id]
-        reachable = sum(member.peers.active_since(one) is not None for one in others)
-        if others and reachable >= (len(others) + 1) // 2 and tick >= _CONNECTING_TICKS:
+        reachable = [one for one in others if member.peers.active_since(one) is not None]
+        if not others or len(reachable) < (len(others) + 1) // 2:
+            return
+        if member.node.term <= _FIRST_TERM:
+            # A new cluster: somebody has to be the first, and two at once would delay each other.
+            self._may_hasten = False
+            if member.id < min(reachable):
+                member.node.campaign()
+            else:
+                member.node.hasten()
+        elif tick >= _CONNECTING_TICKS:
             self._may_hasten = False
             member.node.hasten()
 

@@ -98,10 +98,15 @@ class LogWriter:
             self._messages += ready.messages_after_append
 
     def kick(self) -> None:
-        """Send the gathered batch on its way, unless one is under way or nothing needs it."""
-        if self._writing is None and self._must_sync:
+        """Send the gathered batch on its way, unless one is under way, nothing needs it or it is small."""
+        if self._writing is None and self._must_sync and len(self._entries) > _SMALL_BATCH:
             self._writing = batch = self._take_batch()
             self._lane.submit(batch.save, self._saved, self._failed)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether ``finish`` is likely to write and sync a batch on this thread."""
+        return self._must_sync and self._writing is None and 0 < len(self._entries) <= _SMALL_BATCH
 
     def finish(self) -> int:
         """``kick`` at the end of a turn; a batch too small to gain from another thread is written at once.

@@ -503,6 +503,8 @@ class Member:
                     self._handle(ready)
                 if not appending:
                     self.flush_edges()  # nobody's disk waits for us: clients first
+                if self.log.is_small:
+                    self.peers.flush_to(self._inbox.quickest)
                 self.peers.flush()  # the others work while our disk does
                 durable = self.log.finish()
                 if not durable:
@@ -548,6 +550,8 @@ class Member:
             self.leader.on_soft_state(ready.soft_state)
         if ready.messages:
             self._send(ready.messages)
+            if ready.committed:
+                self.peers.flush()  # the others work while we apply
         if ready.snapshot is not None:
             self.installing = True
             self.installer.expect(ready.snapshot)

@@ -53,6 +53,10 @@ class Peers(Protocol):
         """Write what ``send`` queued, one write per connection."""
         ...
 
+    def flush_to(self, member_id: int) -> None:
+        """Write what is queued for one member, if anything is; the rest waits for ``flush``."""
+        ...
+
     def active_since(self, member_id: int) -> float | None:
         """Since when (monotonic seconds) this member has been reachable without a break; None: it is not."""
         ...
@@ -117,6 +121,8 @@ class Solo:
         done(False)
 
     def flush(self) -> None: ...
+
+    def flush_to(self, member_id: int) -> None: ...
 
     def active_since(self, member_id: int) -> float | None:
         return None
