@@ -22,6 +22,8 @@ _FIRST_ELECTION_TICKS: Final = 50
 """So long after a start a quorum without a leader makes an election due."""
 _FIRST_TERM: Final = 1
 """The term in which the first members of a cluster are written into their logs."""
+_CANDIDACY_TICKS: Final = 2
+"""What an election takes at most where members answer quickly."""
 _CONNECTING_TICKS: Final = 2
 """Before that a leader may be there that has not been heard yet."""
 
@@ -39,6 +41,8 @@ class LeaderView:
         """How often this member led and let the others wait for more than two intervals."""
         self._ticked_at = 0.0
         self._may_hasten = member.config.initial_election_tick_advance
+        self._candidacy_tick = 0
+        """When it is this member's turn to stand for the first election; 0: no quorum was reachable yet."""
         self._when_led: list[Callable[[], object]] = []
         self._transfers: list[tuple[int, int, Callable[[EtcdError | None], object]]] = []
         """(to, tick of giving up, who waits)."""
@@ -194,16 +198,14 @@ class LeaderView:
         reachable = [one for one in others if member.peers.active_since(one) is not None]
         if not others or len(reachable) < (len(others) + 1) // 2:
             return
-        if member.node.term <= _FIRST_TERM:
-            # A new cluster: somebody has to be the first, and two at once would delay each other.
+        if not self._candidacy_tick:
+            # One after the other, by id: two at once would delay each other, and the first may lack entries.
+            rank = sum(one < member.id for one in reachable)
+            connecting = _CONNECTING_TICKS if member.node.term > _FIRST_TERM else 0
+            self._candidacy_tick = max(tick, connecting) + rank * _CANDIDACY_TICKS
+        if tick >= self._candidacy_tick:
             self._may_hasten = False
-            if member.id < min(reachable):
-                member.node.campaign()
-            else:
-                member.node.hasten()
-        elif tick >= _CONNECTING_TICKS:
-            self._may_hasten = False
-            member.node.hasten()
+            member.node.campaign()
 
     def fail_all(self, error: EtcdError) -> None:
         transfers, self._transfers = self._transfers, []
