@@ -82,6 +82,14 @@ def test_posts(headers: list[tuple[str, str]], body: bytes, status: int, text: s
         assert len(cluster[1].receiver.messages) == (1 if status == 204 else 0)
 
 
+def test_strangers_are_refused_before_their_body_is_kept() -> None:
+    with Simulation(2) as sim:
+        Cluster(sim, 2)
+        head = "POST /raft HTTP/1.1\r\nHost: x\r\nX-Etcd-Cluster-ID: dead\r\nContent-Length: 60000000\r\n\r\n"
+        answer = Caller(sim).raw(head.encode())
+        assert answer.startswith(b"HTTP/1.1 412 "), "though the body never came"
+
+
 @pytest.mark.parametrize("kind", [0, 1, 10, 11, 12, 19, 22, 99, 1 << 63])
 def test_messages_that_are_private_to_a_member_are_ignored(kind: int) -> None:
     with Simulation(3) as sim:

@@ -178,12 +178,16 @@ HttpHandler = Callable[[HttpExchange], None]
 
 
 class Route:
-    __slots__ = ("body_bytes_max", "handler", "streaming")
+    __slots__ = ("admit", "body_bytes_max", "handler", "streaming")
 
-    def __init__(self, handler: HttpHandler, streaming: bool, body_bytes_max: int) -> None:
+    def __init__(
+        self, handler: HttpHandler, streaming: bool, body_bytes_max: int, admit: HttpHandler | None = None
+    ) -> None:
         self.handler = handler
         self.streaming = streaming
         self.body_bytes_max = body_bytes_max
+        self.admit = admit
+        """Sees the head before the body is taken in, and answers what it refuses."""
 
 
 BODY_BYTES_MAX: Final = 2 << 20
@@ -214,8 +218,9 @@ class HttpRouter:
         prefix: bool = False,
         streaming: bool = False,
         body_bytes_max: int = BODY_BYTES_MAX,
+        admit: HttpHandler | None = None,
     ) -> None:
-        route = Route(handler, streaming, body_bytes_max)
+        route = Route(handler, streaming, body_bytes_max, admit)
         if prefix:
             self._prefixes.append((path, route))
             self._prefixes.sort(key=lambda item: -len(item[0]))

@@ -181,6 +181,8 @@ class Http1Connection:
         if route.streaming:
             self.deadline = 0.0
             self._guard(exchange, self._router.run, route, exchange)
+        elif route.admit is not None:
+            self._guard(exchange, route.admit, exchange)
 
     def _body(self, data: bytes) -> None:
         exchange, route = self._exchange, self._route

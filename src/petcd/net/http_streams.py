@@ -65,6 +65,8 @@ class HttpStream(Http2Stream):
         """The connection knows the stream: a streaming route may start."""
         if self._route.streaming:
             self._guard(self._router.run, self._route, self._exchange)
+        elif self._route.admit is not None:
+            self._guard(self._route.admit, self._exchange)
 
     def on_data(self, data: bytes, start: int, end: int, end_stream: bool) -> None:
         exchange = self._exchange

@@ -53,7 +53,7 @@ class RaftPages:
 
     def add_to(self, router: HttpRouter) -> None:
         router.add("/raft/stream/", self.stream, prefix=True)
-        router.add("/raft", self.post, body_bytes_max=_POST_BYTES_MAX)
+        router.add("/raft", self.post, body_bytes_max=_POST_BYTES_MAX, admit=self.admit_post)
         router.add("/raft/snapshot", self.snapshot, streaming=True)
         router.add("/raft/probing", self.probing)
 
@@ -157,13 +157,15 @@ class RaftPages:
 
     # ---- POST /raft
 
-    def post(self, exchange: HttpExchange) -> None:
+    def admit_post(self, exchange: HttpExchange) -> None:
+        """Only members of this cluster may make us keep what they send."""
         if self._refuse_method(exchange, b"POST"):
             return
         refusal = self._incompatibility(exchange)
         if refusal:
             self.answer(exchange, 412, refusal)
-            return
+
+    def post(self, exchange: HttpExchange) -> None:
         self._learn_remote(exchange)
         body = exchange.request.body
         try:
