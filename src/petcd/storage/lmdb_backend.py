@@ -12,15 +12,13 @@ What a crash leaves, and what opening makes of it:
 * while defragmenting or replacing: the old file, and a ``petcd.mdb.defrag`` or ``.replace`` that is removed;
   or, once the rename happened, the new file, which was synced before.
 
-A file cut short is found before LMDB maps it, where touching a missing page would kill the process. Keys
-longer than LMDB allows (511 bytes; only user and role names can be) are stored under their beginning and a
-digest, with the whole key before the value.
+A file cut short is found before LMDB maps it, where touching a missing page would kill the process.
+``lmdb_access`` has what is inside the file.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -28,7 +26,6 @@ from typing import Any, Final
 import lmdb
 
 from petcd.logs import NULL, Logger
-from petcd.pb.wire import long_varint, varint
 from petcd.seams.clock import Clock
 from petcd.seams.disk import Disk, File, Lane
 from petcd.seams.failpoints import Failpoints
@@ -44,11 +41,22 @@ from petcd.storage.errors import (
     WrittenByGoError,
     write_failed,
 )
+from petcd.storage.lmdb_access import (
+    MAP_BYTES,
+    PLAIN_KEY_BYTES_MAX,
+    Batch,
+    build_file,
+    escaped_key,
+    get_value,
+    open_buckets,
+    open_env,
+    pairs_between,
+    pairs_from,
+    put_pairs,
+)
 from petcd.storage.lmdb_file import check_file, newest_meta
 from petcd.storage.schema import (
-    BUCKETS,
     FIXED_KEYS,
-    KEY,
     META,
     STORAGE_VERSION,
     Bucket,
@@ -58,18 +66,9 @@ from petcd.storage.schema import (
 FILE_NAME: Final = "petcd.mdb"
 GO_FILE_NAME: Final = "db"
 
-MAP_BYTES: Final = 16 << 30
-"""Address space reserved for the file, twice etcd's largest sensible quota; grown by doubling when spent."""
-
-_READERS_MAX: Final = 126
 _VIEW_POLL_SECONDS: Final = 0.01
 
-_KEY_BYTES_MAX: Final = 511
-_DIGEST_BYTES: Final = 32
-_PLAIN_KEY_BYTES_MAX: Final = _KEY_BYTES_MAX - _DIGEST_BYTES - 1
-"""Longer keys are stored escaped, at 511 bytes exactly, a length that no plain key has."""
-
-_BUILD_ITEMS: Final = 10_000
+_BUILD_ITEMS: Final = 1000
 
 _ROOM_BYTES_MIN: Final = 64 << 10
 """With less room than this a failed write is put down to the full disk."""
@@ -120,12 +119,12 @@ class LmdbView:
         handle.views.add(self)
 
     def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
-        return _get(self._txn, self._dbs[bucket], key)
+        return get_value(self._txn, self._dbs[bucket], key)
 
     def range(
         self, bucket: Bucket, start: bytes, end: bytes | None, /, limit: int = 0
     ) -> list[tuple[bytes, bytes]]:
-        return _range(self._txn, self._dbs[bucket], bucket, start, end, limit)
+        return pairs_between(self._txn, self._dbs[bucket], bucket, start, end, limit)
 
     def iterate(
         self, bucket: Bucket, start: bytes = b"", end: bytes | None = None, /
@@ -133,7 +132,7 @@ class LmdbView:
         if bucket not in FIXED_KEYS:
             yield from self.range(bucket, start, end)
             return
-        for pair in _pairs(self._txn, self._dbs[bucket], start):
+        for pair in pairs_from(self._txn, self._dbs[bucket], start):
             if end is not None and pair[0] >= end:
                 return
             yield pair
@@ -222,9 +221,9 @@ class LmdbBackend(BufferedBackend):
             # A lock file of an environment that is being replaced, or of a dead process, is not ours to join.
             if self._disk.exists(path + "-lock"):
                 self._disk.remove(path + "-lock")
-            env = _open_env(path, self._map_bytes, sync=not self._unsafe_no_fsync)
+            env = open_env(path, self._map_bytes, sync=not self._unsafe_no_fsync)
             try:
-                dbs = _open_buckets(env)
+                dbs = open_buckets(env)
             except BaseException:
                 env.close()
                 raise
@@ -236,25 +235,13 @@ class LmdbBackend(BufferedBackend):
     def _build(self, suffix: str, items: Iterable[Item]) -> None:
         """Make a complete, synced file holding ``items`` and give it the backend's name."""
         path = self._path + suffix
-        env = _open_env(path, self._map_bytes, sync=False)
-        try:
-            dbs = _open_buckets(env)
-            batch: list[Item] = []
-            for item in items:
-                batch.append(item)
-                if len(batch) == _BUILD_ITEMS:
-                    _put_batch(env, dbs, batch)
-                    batch.clear()
-            _put_batch(env, dbs, batch)
-            if not self._unsafe_no_fsync:
-                env.sync(True)
-        except Exception:
-            env.close()
-            self._disk.remove(path)
-            raise
-        finally:
-            env.close()
-            self._disk.remove(path + "-lock")
+        build_file(
+            path,
+            _batches(items),
+            disk=self._disk,
+            map_bytes=self._map_bytes,
+            sync=not self._unsafe_no_fsync,
+        )
         self._adopt(path)
 
     def _adopt(self, path: str) -> None:
@@ -276,16 +263,10 @@ class LmdbBackend(BufferedBackend):
 
     def _write(self, bucket: Bucket, items: list[tuple[bytes, bytes]], deletions: list[bytes]) -> None:
         txn, db = self._txn, self._handle.dbs[bucket]
-        if bucket not in FIXED_KEYS:
-            items = sorted(_escape(key, value) for key, value in items)
-            deletions = [_escaped_key(key) for key in deletions]
         for key in deletions:
-            txn.delete(key, db=db)
+            txn.delete(escaped_key(key), db=db)
         if items:
-            with txn.cursor(db) as cursor:
-                # Revisions only grow, so the usual slice goes behind the last key, filling pages whole.
-                append = bucket == KEY and (not cursor.last() or items[0][0] > cursor.key())
-                _, added = cursor.putmulti(items, append=append)
+            added = put_pairs(txn, db, bucket, items)
             if added != len(items):
                 raise StorageError(f"{self._path}: {len(items) - added} items of a slice were not put")
 
@@ -376,22 +357,22 @@ class LmdbBackend(BufferedBackend):
     # ------------------------------------------------------------------ committed data
 
     def _committed(self, bucket: Bucket, key: bytes) -> bytes | None:
-        if len(key) > _PLAIN_KEY_BYTES_MAX or not key:
-            return _get(self._reader, self._handle.dbs[bucket], key)
+        if len(key) > PLAIN_KEY_BYTES_MAX or not key:
+            return get_value(self._reader, self._handle.dbs[bucket], key)
         found: bytes | None = self._get(key, None, self._handle.dbs[bucket])
         return found
 
     def _committed_many(self, bucket: Bucket, keys: Sequence[bytes]) -> list[bytes | None]:
         db = self._handle.dbs[bucket]
         if bucket not in FIXED_KEYS:
-            return [_get(self._reader, db, key) for key in keys]
+            return [get_value(self._reader, db, key) for key in keys]
         get = self._get
         return [get(key, None, db) for key in keys]
 
     def _committed_range(
         self, bucket: Bucket, start: bytes, end: bytes | None, limit: int
     ) -> list[tuple[bytes, bytes]]:
-        return _range(self._reader, self._handle.dbs[bucket], bucket, start, end, limit)
+        return pairs_between(self._reader, self._handle.dbs[bucket], bucket, start, end, limit)
 
     def size(self) -> int:
         return self._size
@@ -478,96 +459,14 @@ class LmdbBackend(BufferedBackend):
         self._handle.retire()
 
 
-# ---------------------------------------------------------------------- LMDB's ways
-
-
-def _open_env(path: str, map_bytes: int, *, sync: bool) -> Any:
-    return lmdb.open(
-        path,
-        subdir=False,
-        map_size=map_bytes,
-        max_dbs=len(BUCKETS),
-        max_readers=_READERS_MAX,
-        mode=0o600,
-        sync=sync,
-        metasync=sync,
-    )
-
-
-def _open_buckets(env: Any) -> dict[Bucket, Any]:
-    with env.begin(write=True) as txn:
-        return {bucket: env.open_db(bucket, txn=txn) for bucket in BUCKETS}
-
-
-def _put_batch(env: Any, dbs: dict[Bucket, Any], batch: list[Item]) -> None:
-    while True:
-        try:
-            with env.begin(write=True) as txn:
-                for bucket, key, value in batch:
-                    if bucket not in FIXED_KEYS:
-                        key, value = _escape(key, value)
-                    txn.put(key, value, db=dbs[bucket])
-        except lmdb.MapFullError:
-            env.set_mapsize(env.info()["map_size"] * 2)
-        else:
-            return
-
-
-def _escaped_key(key: bytes) -> bytes:
-    if len(key) <= _PLAIN_KEY_BYTES_MAX:
-        return key
-    return key[: _PLAIN_KEY_BYTES_MAX + 1] + hashlib.sha256(key).digest()
-
-
-def _escape(key: bytes, value: bytes) -> tuple[bytes, bytes]:
-    if len(key) <= _PLAIN_KEY_BYTES_MAX:
-        return key, value
-    return _escaped_key(key), varint(len(key)) + key + value
-
-
-def _unescape(value: bytes) -> tuple[bytes, bytes]:
-    size, at = long_varint(value, 0)
-    return value[at : at + size], value[at + size :]
-
-
-def _get(txn: Any, db: Any, key: bytes) -> bytes | None:
-    if not key:
-        return None  # LMDB has no empty keys, and refuses to be asked
-    value: bytes | None = txn.get(_escaped_key(key), None, db)
-    if value is not None and len(key) > _PLAIN_KEY_BYTES_MAX:
-        return _unescape(value)[1]
-    return value
-
-
-def _pairs(txn: Any, db: Any, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-    cursor = txn.cursor(db)
-    # An escaped key sorts by its beginning, which is not above its whole.
-    if not (cursor.set_range(start[: _PLAIN_KEY_BYTES_MAX + 1]) if start else cursor.first()):
-        return iter(())
-    pairs: Iterator[tuple[bytes, bytes]] = cursor.iternext()
-    return pairs
-
-
-def _range(
-    txn: Any, db: Any, bucket: Bucket, start: bytes, end: bytes | None, limit: int
-) -> list[tuple[bytes, bytes]]:
-    found: list[tuple[bytes, bytes]] = []
-    if bucket in FIXED_KEYS:
-        for pair in _pairs(txn, db, start):
-            if end is not None and pair[0] >= end:
-                break
-            found.append(pair)
-            if len(found) == limit:
-                break
-        return found
-    # Escaped keys of one beginning lie in the order of their digests, so a limit is applied at the end.
-    for key, value in _pairs(txn, db, start):
-        if len(key) == _KEY_BYTES_MAX:
-            key, value = _unescape(value)
-            if key < start or (end is not None and key >= end):
-                continue
-        elif end is not None and key >= end:
-            break
-        found.append((key, value))
-    found.sort()
-    return found[:limit] if limit else found
+def _batches(items: Iterable[Item]) -> Iterator[Batch]:
+    bucket: Bucket | None = None
+    pairs: list[tuple[bytes, bytes]] = []
+    for item in items:
+        if item[0] != bucket or len(pairs) == _BUILD_ITEMS:
+            if bucket is not None:
+                yield bucket, pairs
+            bucket, pairs = item[0], []
+        pairs.append(item[1:])
+    if bucket is not None:
+        yield bucket, pairs
