@@ -10,7 +10,7 @@ The file must not change meanwhile: a Go server's ``db`` may be read only when t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from petcd.seams.disk import File
@@ -148,6 +148,11 @@ class BboltFile:
             else:
                 yield from leaf
 
+    def batches(self, bucket: Bucket) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All pairs in key order, a page at a time: half the cost of one by one. Raises: CorruptError."""
+        root = self._roots.get(bucket)
+        return iter(()) if root is None else self._leaves(root, b"", _Budget(self.meta.high_water))
+
     def last_key(self, bucket: Bucket) -> bytes | None:
         """The greatest key. Raises: CorruptError."""
         root = self._roots.get(bucket)
@@ -170,23 +175,31 @@ class BboltFile:
 
     # ------------------------------------------------------------------ the whole file
 
-    def verify(self) -> PageCount:
+    def verify(
+        self, visit: Callable[[bytes, Sequence[tuple[bytes, bytes]]], object] | None = None
+    ) -> PageCount:
         """Visit every page: each is reachable once or free, and all keys are in order.
 
-        Raises: CorruptError.
+        ``visit`` is shown every bucket in the order of their names, etcd's or not: once without pairs, then a
+        page of pairs at a time. Raises: CorruptError.
         """
         meta = self.meta
         seen = bytearray(meta.high_water)
         seen[0] = seen[1] = 1
         budget = _Budget(meta.high_water, seen)
         keys = 0
-        for _ in self._leaves(_Root(meta.root, b""), b"", budget, IS_BUCKET):
-            pass
-        for root in self._roots.values():
-            keys += sum(len(leaf) for leaf in self._leaves(root, b"", budget))
+        for roots in self._leaves(_Root(meta.root, b""), b"", budget, IS_BUCKET):
+            for name, value in roots:
+                if visit is not None:
+                    visit(name, ())
+                for leaf in self._leaves(self._root(name, value), b"", budget):
+                    if name in self._roots:
+                        keys += len(leaf)
+                    if visit is not None:
+                        visit(name, leaf)
         free = self._freelist(seen)
         reachable = seen.count(1)
-        if free is not None and not self.unknown and reachable + free != meta.high_water:
+        if free is not None and reachable + free != meta.high_water:
             lost = meta.high_water - reachable - free
             self._corrupt(f"{lost} pages are neither in use nor free")
         return PageCount(meta.high_water, reachable, keys)
@@ -251,10 +264,13 @@ class BboltFile:
                     if len(self.unknown) < _UNKNOWN_MAX:
                         self.unknown.append(name)
                     continue
-                if len(value) < BUCKET_BYTES:
-                    self._corrupt(f"bucket {name.decode()}: a header of {len(value)} bytes")
-                page, _sequence = BUCKET.unpack_from(value)
-                self._roots[name] = _Root(page, value[BUCKET_BYTES:] if page == 0 else b"")
+                self._roots[name] = self._root(name, value)
+
+    def _root(self, name: bytes, value: bytes) -> _Root:
+        if len(value) < BUCKET_BYTES:
+            self._corrupt(f"bucket {name.decode(errors='backslashreplace')}: a header of {len(value)} bytes")
+        page, _sequence = BUCKET.unpack_from(value)
+        return _Root(page, value[BUCKET_BYTES:] if page == 0 else b"")
 
     # ------------------------------------------------------------------ trees
 
