@@ -16,9 +16,11 @@ from petcd.seams.disk import Disk, File
 from petcd.storage.bbolt import BboltFile
 from petcd.storage.errors import CorruptError, WriteFailed, write_failed
 from petcd.storage.lmdb_access import Batch, build_file
-from petcd.storage.schema import BUCKETS, Bucket
+from petcd.storage.schema import BUCKETS, KEY, Bucket
 
 _LMDB_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, "little")
+
+_REVISION_BYTES: Final = (17, 18)
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -68,6 +70,16 @@ def open_database(file: File) -> Database:
 def is_ours(file: File) -> bool:
     """Whether it begins as an LMDB file does."""
     return file.pread(4, 16) == _LMDB_MAGIC
+
+
+def last_revision(database: Database) -> int:
+    """The main part of the greatest revision in ``key``; 0 when there is none. Raises: CorruptError."""
+    last = database.last_key(KEY)
+    if last is None:
+        return 0
+    if len(last) not in _REVISION_BYTES or last[8:9] != b"_":
+        raise CorruptError(database.path, f"a key of {len(last)} bytes in bucket key is no revision")
+    return int.from_bytes(last[:8], "big")
 
 
 Changes = Mapping[tuple[Bucket, bytes], bytes | None]
