@@ -175,6 +175,16 @@ def parse_uint(text: str, base: int = 10, bits: int = 64) -> int:
     return _number("ParseUint", text, base, 0, (1 << bits) - 1)
 
 
+def parse_float(text: str) -> float:
+    """``strconv.ParseFloat`` of a decimal number."""
+    try:
+        if not text.isascii() or text != text.strip() or "_" in text:
+            raise ValueError
+        return float(text)
+    except ValueError:
+        raise ParseError(f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax") from None
+
+
 _TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 

@@ -60,6 +60,10 @@ def unsigned(name: str, usage: str, *, default: int = 0) -> Flag:
     return Flag(name, "uint", default, usage)
 
 
+def number(name: str, usage: str, *, default: float = 0.0) -> Flag:
+    return Flag(name, "float", default, usage)
+
+
 def duration(name: str, usage: str, *, default: int = 0) -> Flag:
     return Flag(name, "duration", default, usage)
 
@@ -81,6 +85,7 @@ _PARSERS: Final[dict[str, Callable[[str], Any]]] = {
     "strings": _parse_strings,
     "int": lambda text: golang.parse_int(text, 0),
     "uint": lambda text: golang.parse_uint(text, 0),
+    "float": golang.parse_float,
     "duration": golang.parse_duration,
 }
 
@@ -207,6 +212,8 @@ def shown_value(flag: Flag, value: Any) -> str:
         return "true" if value else "false"
     if flag.kind == "duration":
         return golang.duration(value)
+    if flag.kind == "float":
+        return f"{value:g}"
     if flag.kind == "strings":
         return "[" + ",".join(value) + "]"
     return str(value)
