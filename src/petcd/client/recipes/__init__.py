@@ -1,0 +1,24 @@
+"""Recipes: what programs that share a cluster do with each other. See docs/recipes.md.
+
+Each is an async context manager over ``petcd.client.Client`` and survives the failure of members.
+"""
+
+from __future__ import annotations
+
+from petcd.client.recipes.barrier import Barrier, DoubleBarrier
+from petcd.client.recipes.election import Election, Leader
+from petcd.client.recipes.lock import Lock
+from petcd.client.recipes.rwlock import ReadLock, ReadWriteLock, WriteLock
+from petcd.client.recipes.semaphore import Semaphore
+
+__all__ = [
+    "Lock",
+    "ReadWriteLock",
+    "ReadLock",
+    "WriteLock",
+    "Semaphore",
+    "Election",
+    "Leader",
+    "Barrier",
+    "DoubleBarrier",
+]

@@ -1,0 +1,140 @@
+"""What every recipe stands on: calls repeated until a member answers, and a lease of its own for each holder.
+
+A recipe lives longer than the member it talks to. So its calls are made such that carrying one out twice does
+no harm (a comparison sees to that), and are then repeated for as long as no member answers. Whoever does not
+want to wait so long puts ``asyncio.timeout`` around the recipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from petcd.client import LeaseLost, TransportFailure
+from petcd.client.pool import Backoff
+from petcd.errors import Code, Compacted, EtcdError, RequestTooManyRequests
+
+if TYPE_CHECKING:
+    from petcd.client.client import Client
+    from petcd.client.leases import Lease
+
+T = TypeVar("T")
+
+TTL: Final = 10
+"""Seconds a holder's key outlives a holder that has died, unless told otherwise; as etcdctl's lock."""
+_LAST_ATTEMPT_SECONDS: Final = 2.0
+
+Name = bytes | str
+
+
+def as_bytes(text: Name) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def folder(name: Name) -> bytes:
+    """The prefix of everything that belongs to a name."""
+    return as_bytes(name) + b"/"
+
+
+def will_pass(error: EtcdError) -> bool:
+    """Whether no member answered, or none could just then, so that asking again makes sense."""
+    if isinstance(error, TransportFailure):
+        return error.code != Code.CANCELLED
+    return error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or isinstance(
+        error, RequestTooManyRequests
+    )
+
+
+async def persist(call: Callable[[], Awaitable[T]]) -> T:
+    """The result of a call that may be carried out twice, however many members fail meanwhile.
+
+    Raises: what the servers refuse.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            return await call()
+        except EtcdError as error:
+            if not will_pass(error):
+                raise
+        await backoff.pause()
+
+
+async def look_again(
+    client: Client,
+    key: bytes,
+    after: int,
+    *,
+    prefix: bool = False,
+    puts: bool = True,
+    deletes: bool = True,
+) -> None:
+    """Wait for a change of the key or prefix after revision ``after``.
+
+    It also returns when the history since then has been compacted: the caller looks at the store again.
+    """
+    watch = client.watch(key, prefix=prefix, start_revision=after + 1, puts=puts, deletes=deletes)
+    try:
+        async with watch:
+            async for _ in watch:
+                return
+    except Compacted:
+        return
+    raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+
+
+async def unless(lost: asyncio.Event, lease: int, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled when ``lost`` is set first. Raises LeaseLost then."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(lost.wait())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise LeaseLost(lease)
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+class Session:
+    """A lease of one holder: granted and given back whatever members do meanwhile.
+
+    Every holder has a lease of its own. So giving it back removes the holder's key for certain: a put that
+    is still on its way names a lease that is gone, and the servers refuse it.
+    """
+
+    def __init__(self, client: Client, ttl: int) -> None:
+        self._client = client
+        self._lease: Lease = client.lease(ttl, revoke=False)
+
+    @property
+    def id(self) -> int:
+        return self._lease.id
+
+    @property
+    def lost(self) -> asyncio.Event:
+        return self._lease.lost
+
+    def check(self) -> None:
+        """Raises LeaseLost when it is gone."""
+        self._lease.check()
+
+    async def open(self) -> None:
+        # A grant of unknown fate leaves at worst a lease without keys, which expires by itself.
+        await persist(self._lease.__aenter__)
+
+    async def close(self) -> None:
+        """Revoke the lease. While no member answers this is tried for as long as the lease has left."""
+        if not self.id:
+            return
+        await self._lease.__aexit__()
+        now = asyncio.get_running_loop().time()
+        seconds = _LAST_ATTEMPT_SECONDS if self.lost.is_set() else self._lease.expires_at - now
+        try:
+            async with asyncio.timeout(max(seconds, _LAST_ATTEMPT_SECONDS)):
+                await persist(lambda: self._client.leases.revoke(self.id))
+        except (TimeoutError, EtcdError):
+            return  # it expires by itself, or has done so

@@ -1,0 +1,138 @@
+"""An election: one leader at a time, whose proposal everybody can see.
+
+    async with Election(client, "elections/scheduler", "10.0.0.7:80") as leadership:
+        await leadership.proclaim("10.0.0.8:80")
+        await leadership.lost.wait()
+
+The keys are those of ``etcdctl elect`` and of Go's concurrency.Election: candidates and observers of either
+kind take part in one election. Leadership is a lock, and promises no more than one: an old leader may act for
+a moment after a new one was elected. Put ``leadership.held`` into transactions that only a leader may make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from petcd.client import Get, KeyValue, LeaseLost, Put, TransportFailure, compare
+from petcd.client.recipes._place import Holder, Place, pairs
+from petcd.client.recipes._session import TTL, Name, as_bytes, look_again, persist
+from petcd.errors import Code, Compacted, LeaseNotFound
+
+if TYPE_CHECKING:
+    from petcd.client.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads, as the store says."""
+
+    key: bytes
+    value: bytes
+    """What the leader has proposed."""
+    token: int
+    """Larger for each later leader."""
+    revision: int
+    """When it was elected or last proclaimed something."""
+    lease: int
+
+    @classmethod
+    def of(cls, kv: KeyValue) -> Leader:
+        return cls(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+
+    @property
+    def text(self) -> str:
+        """The proposal as UTF-8."""
+        return self.value.decode()
+
+
+class Election(Holder):
+    """A candidate, and a view of the election; entering waits until elected, leaving resigns.
+
+    ``value`` is what observers see of it when it leads. Guarantees and limits are those of ``Lock``.
+    """
+
+    def __init__(self, client: Client, name: Name, value: bytes | str = b"", *, ttl: int = TTL) -> None:
+        super().__init__(client, name, ttl=ttl)
+        self._value = as_bytes(value)
+        self._modified = 0
+
+    async def __aenter__(self) -> Self:
+        await self.campaign()
+        return self
+
+    async def campaign(self, value: bytes | str | None = None) -> None:
+        """Wait until elected. Candidates are elected in the order in which they came."""
+        if value is not None:
+            self._value = as_bytes(value)
+        await self._acquire(self._turn, value=self._value)
+        self._modified = self.token
+
+    async def _turn(self, place: Place) -> bool:
+        await place.wait_first(self._prefix)
+        return True
+
+    async def resign(self) -> None:
+        """Let the next one lead; the same as ``release``."""
+        await self.release()
+
+    async def proclaim(self, value: bytes | str) -> None:
+        """Change what observers see. Raises: LeaseLost when this candidate leads no longer."""
+        wanted = as_bytes(value)
+        place = self._held_place
+        place.check()
+        # Compared with the last change, so that a late copy of an older proclamation changes nothing.
+        last = compare(place.key).mod_revision == self._modified
+        put = Put(place.key, wanted, lease=place.lease)
+        try:
+            done = await persist(lambda: self._client.txn([last, place.held], [put], [Get(place.key)]))
+        except LeaseNotFound:
+            raise LeaseLost(place.lease) from None
+        if done:
+            self._modified = done.revision
+        else:
+            # Its first sending may have been carried out without an answer.
+            now = pairs(done, 0)
+            if not now or now[0].create_revision != place.token or now[0].value != wanted:
+                raise LeaseLost(place.lease)
+            self._modified = now[0].mod_revision
+        self._value = wanted
+
+    async def leader(self) -> Leader | None:
+        """Who leads now; None when there is no candidate."""
+        return (await self._look())[1]
+
+    async def _look(self) -> tuple[int, Leader | None]:
+        query = self._client.get
+        seen = await persist(
+            lambda: query(self._prefix, prefix=True, sort_by="create", order="ascend", limit=1)
+        )
+        return seen.revision, Leader.of(seen.first) if seen.first is not None else None
+
+    async def observe(self) -> AsyncIterator[Leader]:
+        """The leader now, then each new leader and each proclamation, in order.
+
+        Leaders that come and go while no member answers, or whose history is compacted before it could be
+        read, may be missed; none is told twice, and none after a later one.
+        """
+        told = 0
+        while True:
+            revision, leader = await self._look()
+            if leader is None:
+                await look_again(self._client, self._prefix, revision, prefix=True, deletes=False)
+                continue
+            if leader.revision > told:
+                told = leader.revision
+                yield leader
+            try:
+                async with self._client.watch(leader.key, start_revision=revision + 1) as watch:
+                    async for event in watch:
+                        if event.deleted:
+                            break
+                        told = event.revision
+                        yield Leader.of(event.kv)
+                    else:
+                        raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+            except Compacted:
+                continue
