@@ -49,6 +49,7 @@ from petcd.server.member import Member, MemberStopped
 from petcd.server.membership import ClusterMember
 from petcd.server.parts import Parts
 from petcd.server.snapshotting import purge_files
+from petcd.server.takeover import Takeover
 from petcd.server.url import Url
 from petcd.storage.datadir import DataDir
 
@@ -115,6 +116,8 @@ class Etcd:
                     joined, others = await join(world, config, logger)
                 else:
                     await refuse_founded(world, config, logger)
+            else:
+                await self._take_over()
             parts = open_member(world, config, logger, make_backend, self._data, joined)
         except BaseException:
             self._data.close()
@@ -159,6 +162,21 @@ class Etcd:
         except BaseException:
             await self.stop()
             raise
+
+    async def _take_over(self) -> None:
+        """If the data directory was written by Go etcd, it is ours afterwards."""
+        config, world, logger = self.config, self.world, self.logger
+        takeover = Takeover(world, self._data, config.max_learners, logger)
+        if not takeover.is_due:
+            return
+        try:
+            found = takeover.begin()
+            if found is not None:
+                others = [one for one in found.membership.in_order() if one.id != found.member_id]
+                await refuse_foreign(world, others)
+                takeover.convert()
+        finally:
+            takeover.close()
 
     def _log_start(self, *, restarted: bool) -> None:
         member, logger = self.member, self.logger

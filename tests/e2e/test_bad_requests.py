@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.rpc import Rpc, Status
-from tests.servers import COMMANDS, Kind, Server, clean_environment, needs_go_etcd, serving
+from tests.servers import COMMANDS, Kind, Server, clean_environment, serving
 
 from petcd.pb import etcdserverpb as pb
 from petcd.pb.message import Message
@@ -187,34 +186,6 @@ def test_a_port_that_is_taken(server: Server, tmp_path: Path) -> None:
     assert "address already in use" in second.log()
     assert "Traceback" not in second.log()
     assert server.is_healthy()
-
-
-@pytest.mark.go
-@needs_go_etcd
-@pytest.mark.usefixtures("own")
-def test_a_directory_of_go_etcd_is_left_alone(tmp_path: Path) -> None:
-    go = Server("go", tmp_path / "go")
-    go.start()
-    with Rpc(go.endpoint) as rpc:
-        rpc.put(b"theirs", b"1")
-    go.stop()
-    copy = tmp_path / "copy"
-    shutil.copytree(go.data_dir, copy)
-    ours = Server("petcd", tmp_path / "ours", (f"--data-dir={go.data_dir}",))
-    ours.spawn()
-    try:
-        assert ours.wait() == 1
-    finally:
-        ours.kill()
-    assert "written by Go etcd" in ours.log()
-    before = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    after = {p.relative_to(go.data_dir): p.read_bytes() for p in go.data_dir.rglob("*") if p.is_file()}
-    after.pop(Path("member/petcd.lock"), None)
-    assert before == after
-    go.start()
-    with Rpc(go.endpoint) as rpc:
-        assert rpc.value(b"theirs") == b"1"
-    go.kill()
 
 
 @pytest.mark.usefixtures("own")

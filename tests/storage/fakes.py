@@ -70,6 +70,8 @@ class FakeFile:
         self.inode.locked = self._locks = True
         return True
 
+    try_flock = try_lock
+
     def close(self) -> None:
         if self._locks:
             self.inode.locked = self._locks = False

@@ -71,7 +71,7 @@ def test_go_s_data_is_recognised(tmp_path: Path) -> None:
     data_dir = DataDir(RealDisk(), str(tmp_path))
     data_dir.refuse_go_data()
     (tmp_path / "member" / "snap" / "db").write_bytes(b"bolt")
-    with pytest.raises(WrittenByGoError, match="written by Go etcd"):
+    with pytest.raises(WrittenByGoError, match="a database of Go etcd, but no write-ahead log"):
         data_dir.refuse_go_data()
     (tmp_path / "member" / "snap" / "petcd.mdb").write_bytes(b"ours")
     data_dir.refuse_go_data()

@@ -40,6 +40,10 @@ class File(Protocol):
         """An exclusive lock that dies with the process (open-file-description lock); False when taken."""
         ...
 
+    def try_flock(self) -> bool:
+        """The same by flock(2), which on Linux knows nothing of the other kind: Go holds its database so."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -181,10 +181,16 @@ class RealFile:
             if error.errno != errno.EINVAL:
                 raise
             # No open-file-description locks here (macOS): the older kind also dies with the process.
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False
+            return self.try_flock()
+        return True
+
+    def try_flock(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            return False
         return True
 
     def close(self) -> None:

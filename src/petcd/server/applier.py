@@ -28,6 +28,7 @@ from petcd.pb.etcdserverpb import (
     LeaseRevokeRequest,
     PutRequest,
     RangeRequest,
+    Request,
     TxnRequest,
 )
 from petcd.pb.membershippb import (
@@ -35,13 +36,15 @@ from petcd.pb.membershippb import (
     ClusterVersionSetRequest,
     DowngradeInfoSetRequest,
 )
-from petcd.pb.wire import varint
+from petcd.pb.wire import DecodeError, varint
 from petcd.server import alarms as alarm
 from petcd.server.alarms import Alarms
 from petcd.server.membership import Membership
 from petcd.server.quota import LEASE_COST, Quota, put_cost, txn_cost
+from petcd.server.v2requests import meaning_of
 from petcd.storage import schema
 
+V2: Final = 2
 RANGE: Final = 3
 PUT: Final = 4
 DELETE_RANGE: Final = 5
@@ -56,6 +59,7 @@ CLUSTER_MEMBER_ATTR_SET: Final = 1301
 DOWNGRADE_INFO_SET: Final = 1302
 
 FIELDS: Final = {
+    V2: "v2",
     RANGE: "range",
     PUT: "put",
     DELETE_RANGE: "delete_range",
@@ -80,10 +84,15 @@ def decode_request(data: bytes) -> tuple[int, int, Any]:
     """(request id, kind, request) of an entry's data.
 
     Raises:
-        DecodeError: not an InternalRaftRequest.
+        DecodeError: neither an InternalRaftRequest nor a v2 request.
         UnknownRequest: none of the known requests is set.
     """
-    envelope = InternalRaftRequest.decode(data)
+    try:
+        envelope = InternalRaftRequest.decode(data)
+    except DecodeError:
+        # Releases up to 3.6 log v2 requests as they are (contract peer section 7.1).
+        bare = Request.decode(data)
+        return bare.ID, V2, bare
     request_id = envelope.ID or (envelope.header.ID if envelope.header is not None else 0)
     for kind, name in FIELDS.items():
         request = getattr(envelope, name)
@@ -123,6 +132,7 @@ class Applier:
         self.put_count = self.delete_count = self.txn_count = 0
         """Requests applied, for the metrics."""
         self.handlers: dict[int, Callable[[Any], bytes]] = {
+            V2: self.v2,
             RANGE: self.range,
             PUT: self.put,
             DELETE_RANGE: self.delete_range,
@@ -269,6 +279,18 @@ class Applier:
         attributes = request.member_attributes
         if attributes is not None:
             self._membership.set_attributes(request.member_ID, attributes.name, attributes.client_urls)
+        return b""
+
+    def v2(self, request: Request) -> bytes:
+        """What older releases say of members and the version, in a log that was begun by them.
+
+        Raises: UnknownV2Request.
+        """
+        meaning = meaning_of(request)
+        if isinstance(meaning, ClusterVersionSetRequest):
+            return self.cluster_version_set(meaning)
+        if meaning is not None:
+            return self.cluster_member_attr_set(meaning)
         return b""
 
     def downgrade_info_set(self, request: DowngradeInfoSetRequest) -> bytes:

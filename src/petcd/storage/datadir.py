@@ -21,6 +21,8 @@ from petcd.storage.lmdb_backend import FILE_NAME, GO_FILE_NAME
 from petcd.storage.wal.reader import has_wal
 
 LOCK_NAME: Final = "petcd.lock"
+BACKUP_NAME: Final = "member.go-etcd-backup"
+"""What was there before a data directory of Go etcd was taken over (``server.takeover``)."""
 _MODE: Final = 0o700
 
 
@@ -86,12 +88,21 @@ class DataDir:
     def has_backend(self) -> bool:
         return self._disk.exists(self.backend_path)
 
+    @property
+    def go_path(self) -> str:
+        """Where Go etcd has its database."""
+        return f"{self.snap}/{GO_FILE_NAME}"
+
+    def has_go_database(self) -> bool:
+        return self._disk.exists(self.go_path)
+
     def refuse_go_data(self) -> None:
-        """Raises: WrittenByGoError when the backend here is a bbolt file and not ours."""
-        if not self.has_backend() and self._disk.exists(f"{self.snap}/{GO_FILE_NAME}"):
+        """Raises: WrittenByGoError when there is a database of Go etcd, and no log that it belongs to."""
+        if not self.has_backend() and self.has_go_database():
             raise WrittenByGoError(
-                f"{self.path}: this data directory was written by Go etcd; its conversion is not there yet. "
-                "Copy its keys with etcdctl make-mirror."
+                f"{self.path}: there is a database of Go etcd, but no write-ahead log in {self.wal}; if the "
+                "log has a directory of its own, name it (--wal-dir), and if the database is all there is, "
+                "restore it (etcdutl snapshot restore)"
             )
 
     def close(self) -> None:

@@ -183,8 +183,8 @@ class LmdbBackend(BufferedBackend):
             if not disk.exists(path):
                 if disk.exists(f"{self._directory}/{GO_FILE_NAME}"):
                     raise WrittenByGoError(
-                        f"{self._directory}/{GO_FILE_NAME}: this data directory was written by Go etcd; its "
-                        "conversion is not there yet. Copy its keys with etcdctl make-mirror."
+                        f"{self._directory}/{GO_FILE_NAME}: this data directory was written by Go etcd; a "
+                        "member that starts on it takes it over first"
                     )
                 self._build(".new", ())
             self._handle = self._open()

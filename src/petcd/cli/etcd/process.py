@@ -146,6 +146,8 @@ def _raise_descriptor_limit(logger: Logger) -> None:
 
 def _look_at_data_dir(config: Config, logger: Logger) -> bool:
     """Whether a member has been founded there; warn of what should not be there."""
+    from petcd.storage.datadir import BACKUP_NAME
+
     path = config.data_dir
     try:
         names = sorted(os.listdir(path))  # noqa: PTH208 - paths are plain texts in a configuration
@@ -156,7 +158,7 @@ def _look_at_data_dir(config: Config, logger: Logger) -> bool:
         logger.fatal("failed to list data directory", dir=path, error=f"open {path}: {reason(error)}")
         raise _Ended(1) from None
     for name in names:
-        if name not in ("member", "proxy"):
+        if name not in ("member", "proxy") and not name.startswith(BACKUP_NAME):
             logger.warn("found invalid file under data directory", **{"filename": name, "data-dir": path})
     if "proxy" in names:
         raise ConfigError("the data directory belongs to a v2 proxy, which is gone")
