@@ -65,7 +65,7 @@ def test_many_watches_share_a_stream(server: Server) -> None:
             for n, watch in enumerate(watches):
                 (event,) = await take(watch, 1)
                 assert event.value == str(n).encode()
-            assert len({id(watch._hub._stream) for watch in watches}) == 1
+            assert len({id(watch._hub._opened) for watch in watches}) == 1
             for watch in watches:
                 watch.cancel()
 

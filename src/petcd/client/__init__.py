@@ -9,21 +9,88 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from petcd.client.auth import Access, Auth, AuthStatus, Permission
     from petcd.client.client import Client
+    from petcd.client.cluster import Cluster, Member
+    from petcd.client.conditions import Comparison, Property, compare
     from petcd.client.errors import CompactedWatch, LeaseLost, WatchCanceled
-    from petcd.client.kv import Comparison, Delete, Get, Put, Txn, compare
-    from petcd.client.leases import Lease, TimeToLive
+    from petcd.client.events import Disconnected, Event, Notice, Progress, Resumed
+    from petcd.client.keyspace import Keyspace
+    from petcd.client.kv import Delete, Get, Operation, Put, Txn
+    from petcd.client.leases import Granted, Lease, Leases, TimeToLive
+    from petcd.client.maintenance import Alarm, AlarmType, HashKV, Maintenance, Status
     from petcd.client.results import DeleteResult, GetResult, KeyValue, PutResult, TxnResult
-    from petcd.client.watches import Event, Progress, Resumed, Watch
+    from petcd.client.snapshots import SavedSnapshot, SnapshotDamaged, SnapshotProgress
+    from petcd.client.tls import Tls
+    from petcd.client.transaction import Transaction
+    from petcd.client.watches import Watch
     from petcd.net.grpc.client import TransportFailure
 
 _HOMES: Final = {
+    "petcd.client.auth": (
+        "Access",
+        "Auth",
+        "AuthStatus",
+        "Permission",
+    ),
     "petcd.client.client": ("Client",),
-    "petcd.client.errors": ("CompactedWatch", "LeaseLost", "WatchCanceled"),
-    "petcd.client.kv": ("Comparison", "Delete", "Get", "Put", "Txn", "compare"),
-    "petcd.client.leases": ("Lease", "TimeToLive"),
-    "petcd.client.results": ("DeleteResult", "GetResult", "KeyValue", "PutResult", "TxnResult"),
-    "petcd.client.watches": ("Event", "Progress", "Resumed", "Watch"),
+    "petcd.client.cluster": (
+        "Cluster",
+        "Member",
+    ),
+    "petcd.client.conditions": (
+        "Comparison",
+        "Property",
+        "compare",
+    ),
+    "petcd.client.errors": (
+        "CompactedWatch",
+        "LeaseLost",
+        "WatchCanceled",
+    ),
+    "petcd.client.events": (
+        "Disconnected",
+        "Event",
+        "Notice",
+        "Progress",
+        "Resumed",
+    ),
+    "petcd.client.keyspace": ("Keyspace",),
+    "petcd.client.kv": (
+        "Delete",
+        "Get",
+        "Operation",
+        "Put",
+        "Txn",
+    ),
+    "petcd.client.leases": (
+        "Granted",
+        "Lease",
+        "Leases",
+        "TimeToLive",
+    ),
+    "petcd.client.maintenance": (
+        "Alarm",
+        "AlarmType",
+        "HashKV",
+        "Maintenance",
+        "Status",
+    ),
+    "petcd.client.results": (
+        "DeleteResult",
+        "GetResult",
+        "KeyValue",
+        "PutResult",
+        "TxnResult",
+    ),
+    "petcd.client.snapshots": (
+        "SavedSnapshot",
+        "SnapshotDamaged",
+        "SnapshotProgress",
+    ),
+    "petcd.client.tls": ("Tls",),
+    "petcd.client.transaction": ("Transaction",),
+    "petcd.client.watches": ("Watch",),
     "petcd.net.grpc.client": ("TransportFailure",),
 }
 
@@ -41,23 +108,46 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Client",
+    "Keyspace",
+    "Tls",
     "Get",
     "Put",
     "Delete",
     "Txn",
+    "Operation",
+    "Transaction",
     "compare",
     "Comparison",
+    "Property",
+    "KeyValue",
     "GetResult",
     "PutResult",
     "DeleteResult",
     "TxnResult",
-    "KeyValue",
     "Watch",
     "Event",
     "Progress",
+    "Disconnected",
     "Resumed",
+    "Notice",
+    "Leases",
     "Lease",
+    "Granted",
     "TimeToLive",
+    "Auth",
+    "AuthStatus",
+    "Permission",
+    "Access",
+    "Cluster",
+    "Member",
+    "Maintenance",
+    "Status",
+    "HashKV",
+    "Alarm",
+    "AlarmType",
+    "SavedSnapshot",
+    "SnapshotProgress",
+    "SnapshotDamaged",
     "CompactedWatch",
     "WatchCanceled",
     "LeaseLost",

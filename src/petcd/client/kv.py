@@ -1,6 +1,6 @@
-"""Keys, ranges, operations and comparisons: what is said about KV, before anything is sent.
+"""Operations on keys: what is said about KV, before anything is sent.
 
-await client.txn(
+done = await client.txn(
     when=[compare("stock").value == "1", compare("stock").version > 0],
     then=[Put("stock", "0"), Get("price")],
     otherwise=[Get("stock")],
@@ -11,51 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
+from petcd.client.conditions import Comparison, compare
+from petcd.client.keys import (
+    EVERYTHING,
+    HasLease,
+    Key,
+    Value,
+    absolute,
+    key_range,
+    lease_id,
+    prefix_end,
+    to_bytes,
+)
+from petcd.errors import EmptyKey
 from petcd.pb.etcdserverpb import kv as pb
 
-Key = bytes | str
-Value = bytes | str
 Target = Literal["key", "version", "create", "mod", "value"]
 Order = Literal["ascend", "descend"]
-
-EVERYTHING: Final = b"\0"
-"""As a range end: no end. As key and end together: all keys."""
 
 _TARGETS: Final = {"key": 0, "version": 1, "create": 2, "mod": 3, "value": 4}
 _ORDERS: Final = {"ascend": 1, "descend": 2}
 
 
-class HasLease(Protocol):
-    @property
-    def id(self) -> int: ...
-
-
-def to_bytes(text: Key | Value) -> bytes:
-    return text.encode() if isinstance(text, str) else text
-
-
-def lease_id(lease: int | HasLease) -> int:
-    return lease if isinstance(lease, int) else lease.id
-
-
-def prefix_end(prefix: bytes) -> bytes:
-    """The end of the range of keys that start with ``prefix``."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else EVERYTHING
-
-
-def key_range(key: Key, end: Key | None, *, prefix: bool, from_key: bool) -> tuple[bytes, bytes]:
-    """Key and range end as the wire wants them. At most one of ``end``, ``prefix`` and ``from_key``."""
-    if (end is not None) + prefix + from_key > 1:
-        raise ValueError("end, prefix and from_key exclude each other")
-    first = to_bytes(key)
-    if prefix:
-        return (first, prefix_end(first)) if first else (EVERYTHING, EVERYTHING)
-    if from_key:
-        return first or EVERYTHING, EVERYTHING
-    return first, to_bytes(end) if end is not None else b""
+def sorting(sort_by: Target | None, order: Order | None) -> tuple[int, int]:
+    """Sort order and target as the wire wants them; a target alone means ascending."""
+    return _ORDERS[order] if order else 1 if sort_by else 0, _TARGETS[sort_by] if sort_by else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +60,17 @@ class Get:
     min_create_revision: int = 0
     max_create_revision: int = 0
 
-    def request(self) -> pb.RangeRequest:
+    def request(self, namespace: bytes = b"") -> pb.RangeRequest:
         key, end = key_range(self.key, self.end, prefix=self.prefix, from_key=self.from_key)
-        order = _ORDERS[self.order] if self.order else 1 if self.sort_by else 0
+        key, end = absolute(namespace, key, end)
+        order, target = sorting(self.sort_by, self.order)
         return pb.RangeRequest(
             key=key,
             range_end=end,
             limit=self.limit,
             revision=self.revision,
             sort_order=order,
-            sort_target=_TARGETS[self.sort_by] if self.sort_by else 0,
+            sort_target=target,
             serializable=self.serializable,
             keys_only=self.keys_only,
             count_only=self.count_only,
@@ -97,8 +80,12 @@ class Get:
             max_create_revision=self.max_create_revision,
         )
 
-    def op(self) -> pb.RequestOp:
-        return pb.RequestOp(request_range=self.request())
+    def op(self, namespace: bytes = b"") -> pb.RequestOp:
+        return pb.RequestOp(request_range=self.request(namespace))
+
+    @property
+    def changes_nothing(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +98,18 @@ class Put:
     previous: bool = False
     """Return the pair that was there."""
     ignore_value: bool = False
+    """Keep the present value; the key must exist."""
     ignore_lease: bool = False
+    """Keep the present lease; the key must exist."""
 
-    def request(self) -> pb.PutRequest:
+    def request(self, namespace: bytes = b"") -> pb.PutRequest:
+        key = to_bytes(self.key)
+        if namespace:
+            if not key:
+                raise EmptyKey
+            key = namespace + key
         return pb.PutRequest(
-            key=to_bytes(self.key),
+            key=key,
             value=to_bytes(self.value),
             lease=lease_id(self.lease),
             prev_kv=self.previous,
@@ -123,8 +117,12 @@ class Put:
             ignore_lease=self.ignore_lease,
         )
 
-    def op(self) -> pb.RequestOp:
-        return pb.RequestOp(request_put=self.request())
+    def op(self, namespace: bytes = b"") -> pb.RequestOp:
+        return pb.RequestOp(request_put=self.request(namespace))
+
+    @property
+    def changes_nothing(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +134,19 @@ class Delete:
     prefix: bool = False
     from_key: bool = False
     previous: bool = False
+    """Return the pairs that were there."""
 
-    def request(self) -> pb.DeleteRangeRequest:
+    def request(self, namespace: bytes = b"") -> pb.DeleteRangeRequest:
         key, end = key_range(self.key, self.end, prefix=self.prefix, from_key=self.from_key)
+        key, end = absolute(namespace, key, end)
         return pb.DeleteRangeRequest(key=key, range_end=end, prev_kv=self.previous)
 
-    def op(self) -> pb.RequestOp:
-        return pb.RequestOp(request_delete_range=self.request())
+    def op(self, namespace: bytes = b"") -> pb.RequestOp:
+        return pb.RequestOp(request_delete_range=self.request(namespace))
+
+    @property
+    def changes_nothing(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,105 +157,64 @@ class Txn:
     then: Sequence[Operation] = ()
     otherwise: Sequence[Operation] = ()
 
-    def request(self) -> pb.TxnRequest:
+    def request(self, namespace: bytes = b"") -> pb.TxnRequest:
         return pb.TxnRequest(
-            compare=[comparison.compare for comparison in self.when],
-            success=[operation.op() for operation in self.then],
-            failure=[operation.op() for operation in self.otherwise],
+            compare=[comparison.request(namespace) for comparison in self.when],
+            success=[operation.op(namespace) for operation in self.then],
+            failure=[operation.op(namespace) for operation in self.otherwise],
         )
 
-    def op(self) -> pb.RequestOp:
-        return pb.RequestOp(request_txn=self.request())
+    def op(self, namespace: bytes = b"") -> pb.RequestOp:
+        return pb.RequestOp(request_txn=self.request(namespace))
 
     @property
     def changes_nothing(self) -> bool:
         """Whether both branches only read, so that the transaction may be repeated."""
-        return all(
-            operation.changes_nothing if isinstance(operation, Txn) else isinstance(operation, Get)
-            for operation in (*self.then, *self.otherwise)
+        return all(operation.changes_nothing for operation in (*self.then, *self.otherwise))
+
+    @property
+    def happens_once(self) -> bool:
+        """Whether a comparison sees to it that a repetition changes nothing more.
+
+        So it is when ``then`` writes a key whose modification revision ``when`` holds fast, and ``otherwise``
+        only reads: once done, that revision never comes back.
+        """
+        if not all(operation.changes_nothing for operation in self.otherwise):
+            return False
+        guarded = {key for comparison in self.when if (key := comparison.guards) is not None}
+        return any(
+            to_bytes(operation.key) in guarded
+            for operation in self.then
+            if isinstance(operation, Put)
+            or (
+                isinstance(operation, Delete)
+                and operation.end is None
+                and not operation.prefix
+                and not operation.from_key
+            )
         )
 
 
 Operation = Get | Put | Delete | Txn
 
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One condition of a transaction."""
-
-    compare: pb.Compare
-
-
-_EQUAL, _GREATER, _LESS, _NOT_EQUAL = 0, 1, 2, 3
-
-
-class _Compared:
-    """A property of a key, waiting for its operator."""
-
-    __slots__ = ("_end", "_key", "_number")
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, key: bytes, end: bytes, number: int) -> None:
-        self._key = key
-        self._end = end
-        self._number = number
-
-    def _make(self, result: int, operand: int | Value) -> Comparison:
-        compare = pb.Compare(result=result, target=self._number, key=self._key, range_end=self._end)
-        if self._number == _VALUE:
-            if isinstance(operand, int):
-                raise TypeError("a value is compared with bytes or str")
-            compare.value = to_bytes(operand)
-        elif not isinstance(operand, int):
-            raise TypeError(f"a {_FIELDS[self._number]} is compared with an int")
-        else:
-            setattr(compare, _FIELDS[self._number], operand)
-        return Comparison(compare)
-
-    def __eq__(self, operand: object) -> Comparison:  # type: ignore[override]
-        return self._make(_EQUAL, operand)  # type: ignore[arg-type]
-
-    def __ne__(self, operand: object) -> Comparison:  # type: ignore[override]
-        return self._make(_NOT_EQUAL, operand)  # type: ignore[arg-type]
-
-    def __gt__(self, operand: int | Value) -> Comparison:
-        return self._make(_GREATER, operand)
-
-    def __lt__(self, operand: int | Value) -> Comparison:
-        return self._make(_LESS, operand)
-
-
-_VERSION, _CREATE, _MOD, _VALUE, _LEASE = range(5)
-_FIELDS: Final = ("version", "create_revision", "mod_revision", "value", "lease")
-
-
-class compare:  # noqa: N801  it reads as a verb: compare("k").version == 0
-    """A key, or every key of a range, of which a transaction compares a property."""
-
-    __slots__ = ("_end", "_key")
-
-    def __init__(
-        self, key: Key, *, end: Key | None = None, prefix: bool = False, from_key: bool = False
-    ) -> None:
-        self._key, self._end = key_range(key, end, prefix=prefix, from_key=from_key)
-
-    @property
-    def version(self) -> _Compared:
-        """0 while the key does not exist."""
-        return _Compared(self._key, self._end, _VERSION)
-
-    @property
-    def create_revision(self) -> _Compared:
-        return _Compared(self._key, self._end, _CREATE)
-
-    @property
-    def mod_revision(self) -> _Compared:
-        return _Compared(self._key, self._end, _MOD)
-
-    @property
-    def value(self) -> _Compared:
-        return _Compared(self._key, self._end, _VALUE)
-
-    @property
-    def lease(self) -> _Compared:
-        return _Compared(self._key, self._end, _LEASE)
+__all__ = [
+    "EVERYTHING",
+    "Comparison",
+    "Delete",
+    "Get",
+    "HasLease",
+    "Key",
+    "Operation",
+    "Order",
+    "Put",
+    "Target",
+    "Txn",
+    "Value",
+    "absolute",
+    "compare",
+    "key_range",
+    "lease_id",
+    "prefix_end",
+    "sorting",
+    "to_bytes",
+]

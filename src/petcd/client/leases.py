@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from petcd.client.errors import LeaseLost
-from petcd.client.pool import Backoff, Pool, resumable
+from petcd.client.keepalive import KEEP_ALIVE, Keeper
+from petcd.client.keys import HasLease, lease_id
+from petcd.client.pool import Backoff, Opened, Pool, expired
 from petcd.errors import EtcdError
 from petcd.pb.etcdserverpb import lease as pb
 
 if TYPE_CHECKING:
-    from petcd.net.grpc.client import ClientStream
+    from petcd.client.credentials import Metadata
 
 _SERVICE: Final = b"/etcdserverpb.Lease/"
 _REVOKE_SECONDS: Final = 2.0
@@ -36,10 +38,27 @@ class TimeToLive:
     """Seconds; -1 when there is no such lease."""
     granted: int
     keys: tuple[bytes, ...] = ()
+    """Attached to it, when asked for; of a namespace only its own, relative."""
 
     @property
     def exists(self) -> bool:
         return self.remaining >= 0
+
+
+class Granted(NamedTuple):
+    """A lease that the server has granted."""
+
+    id: int
+    ttl: int
+    """Seconds, as the server granted them: it may be more than was asked for."""
+
+    @property
+    def ID(self) -> int:  # noqa: N802  the wire's spelling
+        return self.id
+
+    @property
+    def TTL(self) -> int:  # noqa: N802  the wire's spelling
+        return self.ttl
 
 
 class Lease:
@@ -64,14 +83,14 @@ class Lease:
         loop = asyncio.get_running_loop()
         began = loop.time()
         response = await self._leases.grant(self._wanted, self.id)
-        self.id, self.ttl = response.ID, response.TTL
+        self.id, self.ttl = response.id, response.ttl
         self.expires_at = began + self.ttl
         self.renew_at = began + self.ttl / 3
-        self._leases.keep(self)
+        self._leases.keeper.keep(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._leases.drop(self)
+        self._leases.keeper.drop(self)
         if self._revoke and not self.lost.is_set():
             try:
                 await self._leases.revoke(self.id, timeout=_REVOKE_SECONDS)
@@ -85,52 +104,61 @@ class Lease:
 
 
 class Leases:
-    """The lease calls of a client, and the task that renews what is kept."""
+    """The lease calls of a client or of a namespace."""
 
-    def __init__(self, pool: Pool, timeout: float | None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        keeper: Keeper,
+        timeout: float | None,
+        *,
+        namespace: bytes = b"",
+        extra: Metadata = (),
+    ) -> None:
         self._pool = pool
+        self.keeper = keeper
+        """Renews the leases that are entered."""
         self._timeout = timeout
-        self._kept: dict[int, Lease] = {}
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._namespace = namespace
+        self._extra = extra
 
-    async def close(self) -> None:
-        self._kept.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    async def grant(self, ttl: int, lease: int = 0) -> pb.LeaseGrantResponse:
+    async def grant(self, ttl: int, lease: int = 0) -> Granted:
         """A lease that nobody keeps alive. ``lease``: its id, 0 lets the server choose."""
-        return await self._pool.call(
+        response = await self._pool.call(
             _SERVICE + b"LeaseGrant",
             pb.LeaseGrantRequest(TTL=ttl, ID=lease),
             pb.LeaseGrantResponse,
             repeatable=False,
             timeout=self._timeout,
+            extra=self._extra,
         )
+        return Granted(response.ID, response.TTL)
 
-    async def revoke(self, lease: int, *, timeout: float | None = None) -> int:  # noqa: ASYNC109
-        """End a lease and delete its keys; the revision afterwards."""
+    async def revoke(self, lease: int | HasLease, *, timeout: float | None = None) -> int:  # noqa: ASYNC109
+        """End a lease and delete its keys; the revision afterwards. Raises LeaseNotFound."""
         response = await self._pool.call(
             _SERVICE + b"LeaseRevoke",
-            pb.LeaseRevokeRequest(ID=lease),
+            pb.LeaseRevokeRequest(ID=lease_id(lease)),
             pb.LeaseRevokeResponse,
             repeatable=False,
             timeout=timeout or self._timeout,
+            extra=self._extra,
         )
         return response.header.revision if response.header is not None else 0
 
-    async def time_to_live(self, lease: int, *, keys: bool = False) -> TimeToLive:
+    async def time_to_live(self, lease: int | HasLease, *, keys: bool = False) -> TimeToLive:
+        """What is left of a lease, and with ``keys`` which keys hang on it."""
         response = await self._pool.call(
             _SERVICE + b"LeaseTimeToLive",
-            pb.LeaseTimeToLiveRequest(ID=lease, keys=keys),
+            pb.LeaseTimeToLiveRequest(ID=lease_id(lease), keys=keys),
             pb.LeaseTimeToLiveResponse,
             repeatable=True,
             timeout=self._timeout,
+            extra=self._extra,
         )
-        return TimeToLive(response.ID, response.TTL, response.grantedTTL, tuple(response.keys))
+        namespace = self._namespace
+        names = tuple(key[len(namespace) :] for key in response.keys if key.startswith(namespace))
+        return TimeToLive(response.ID, response.TTL, response.grantedTTL, names)
 
     async def list(self) -> list[int]:
         """The ids of all leases."""
@@ -140,110 +168,35 @@ class Leases:
             pb.LeaseLeasesResponse,
             repeatable=True,
             timeout=self._timeout,
+            extra=self._extra,
         )
         return [status.ID for status in response.leases]
 
-    async def keep_alive_once(self, lease: int) -> int:
-        """Renew a lease; its seconds. Raises LeaseLost."""
-        _, stream = await self._pool.stream(_SERVICE + b"LeaseKeepAlive")
-        try:
-            stream.send(pb.LeaseKeepAliveRequest(ID=lease).encode())
-            async with asyncio.timeout(self._timeout):
-                message = await stream.recv()
-            ttl = pb.LeaseKeepAliveResponse.decode(message).TTL if message is not None else 0
-        finally:
-            stream.cancel()
-        if ttl <= 0:
-            raise LeaseLost(lease)
-        return ttl
-
-    # --- keeping --------------------------------------------------------------------------------------
-
-    def keep(self, lease: Lease) -> None:
-        self._kept[lease.id] = lease
-        self._changed.set()
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="etcd leases")
-
-    def drop(self, lease: Lease) -> None:
-        self._kept.pop(lease.id, None)
-        self._changed.set()
-
-    def _lose(self, lease: Lease) -> None:
-        self._kept.pop(lease.id, None)
-        lease.lost.set()
-
-    async def _run(self) -> None:
+    async def keep_alive_once(self, lease: int | HasLease) -> int:
+        """Renew a lease; its seconds. Raises LeaseLost when there is none."""
+        number = lease_id(lease)
         backoff = Backoff()
-        watcher = asyncio.get_running_loop().create_task(self._expire(), name="etcd lease clocks")
+        opened: Opened | None = None
+        failure: EtcdError | None = None
         try:
-            while self._kept:
-                connection = None
-                stream = None
-                try:
-                    connection, stream = await self._pool.stream(_SERVICE + b"LeaseKeepAlive")
-                    await self._renew(stream)
-                    backoff = Backoff()
-                except EtcdError as error:
-                    if not resumable(error):
-                        for lease in list(self._kept.values()):
-                            self._lose(lease)
-                        return
-                    if connection is not None:
-                        self._pool.turn_away(connection)
-                finally:
-                    if stream is not None:
-                        stream.cancel()
-                if self._kept:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    try:
+                        opened = await self._pool.open(KEEP_ALIVE, self._extra)
+                        opened.stream.send(pb.LeaseKeepAliveRequest(ID=number).encode())
+                        message = await opened.stream.recv()
+                        break
+                    except EtcdError as error:
+                        failure = error
+                        if not self._pool.recover(error, opened):
+                            raise
+                    finally:
+                        if opened is not None:
+                            opened.stream.cancel()
                     await backoff.pause()
-        finally:
-            watcher.cancel()
-
-    async def _expire(self) -> None:
-        """Tell a lease that its time is over even while no server answers."""
-        loop = asyncio.get_running_loop()
-        while True:
-            for lease in [lease for lease in self._kept.values() if loop.time() >= lease.expires_at]:
-                self._lose(lease)
-            soonest = min((lease.expires_at for lease in self._kept.values()), default=loop.time() + 60)
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(max(0.001, soonest - loop.time())):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
-
-    async def _renew(self, stream: ClientStream) -> None:
-        """Ask for what is due and take the answers, until the stream breaks or nothing is kept."""
-        loop = asyncio.get_running_loop()
-        for lease in self._kept.values():
-            # What was asked on an earlier stream and not answered is due again.
-            if lease.asked_at:
-                lease.asked_at, lease.renew_at = 0.0, loop.time()
-        while self._kept:
-            now = loop.time()
-            for lease in self._kept.values():
-                if not lease.asked_at and now >= lease.renew_at:
-                    lease.asked_at = now
-                    stream.send(pb.LeaseKeepAliveRequest(ID=lease.id).encode())
-            due = min(
-                (lease.renew_at for lease in self._kept.values() if not lease.asked_at), default=now + 1.0
-            )
-            try:
-                async with asyncio.timeout(min(max(0.001, due - now), 1.0)):
-                    message = await stream.recv()
-            except TimeoutError:
-                continue
-            if message is None:
-                return
-            response = pb.LeaseKeepAliveResponse.decode(message)
-            answered = self._kept.get(response.ID)
-            if answered is None:
-                continue
-            if response.TTL <= 0:
-                self._lose(answered)
-                continue
-            answered.expires_at = answered.asked_at + response.TTL
-            answered.renew_at = answered.asked_at + response.TTL / 3
-            answered.asked_at = 0.0
-            self._changed.set()
+        except TimeoutError:
+            raise expired(failure) from failure
+        ttl = pb.LeaseKeepAliveResponse.decode(message).TTL if message is not None else 0
+        if ttl <= 0:
+            raise LeaseLost(number)
+        return ttl

@@ -1,32 +1,36 @@
-"""Connections to several endpoints: one in use, the next tried when it fails, with back-off.
+"""How calls reach a cluster: one connection in use, the next endpoint tried when it fails, with back-off.
 
-The retry rule stands here and nowhere else: a call is repeated when the server cannot have seen it, or when
-repeating it changes nothing. So a write is never sent again once bytes of it may have left.
+The retry rule stands here and nowhere else: a call is repeated when the server cannot have acted on it, or
+when repeating it changes nothing. So a write is never sent again once bytes of it may have left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from petcd.client.endpoints import Endpoint, parse
-from petcd.errors import AuthOldRevision, Code, EtcdError, InvalidAuthToken, NotSupportedForLearner
+from petcd.client.balance import Balance
+from petcd.client.credentials import Credentials, Metadata
+from petcd.client.dialing import Dialer
+from petcd.client.endpoints import parse
+from petcd.client.owner import Owner
+from petcd.errors import Code, EtcdError, NoLeader, NotSupportedForLearner
 from petcd.net.grpc.client import ClientConnection, ClientStream, TransportFailure
-from petcd.seams.net import Address
 
 if TYPE_CHECKING:
-    import ssl
-
     from petcd.pb.message import Message
 
 M = TypeVar("M", bound="Message")
 
-API_VERSION: Final = (b"client-api-version", b"3.7")
 REQUIRE_LEADER: Final = (b"hasleader", b"true")
+REFUSALS_MAX: Final = 3
+"""Logins that one call or stream may cause in a row."""
 _PAUSE_FIRST: Final = 0.025
 _PAUSE_MAX: Final = 1.0
+_EXAMINE_SECONDS: Final = 1.0
+_STATUS: Final = b"/etcdserverpb.Maintenance/Status"
 
 
 class Backoff:
@@ -43,70 +47,57 @@ class Backoff:
         await asyncio.sleep(seconds if most is None else max(0.0, min(seconds, most)))
 
 
+class Opened(NamedTuple):
+    """A stream, the connection it runs over, and who opened it."""
+
+    connection: ClientConnection
+    stream: ClientStream
+    identity: Metadata
+
+
 class Pool:
     """The connection in use, and how calls go over it."""
 
     def __init__(
-        self,
-        endpoints: Sequence[str],
-        *,
-        tls: ssl.SSLContext | None,
-        user: str,
-        password: str,
-        dial_timeout: float,
-        keepalive: float,
-        keepalive_timeout: float,
+        self, endpoints: Sequence[str], dialer: Dialer, credentials: Credentials, *, shuffle: bool = False
     ) -> None:
-        if not endpoints:
-            raise ValueError("no endpoints")
-        self.endpoints: list[Endpoint] = [parse(text) for text in endpoints]
-        self._tls = tls
-        self._user = user
-        self._password = password
-        self._token = ""
-        self._dial_timeout = dial_timeout
-        self._keepalive = keepalive
-        self._keepalive_timeout = keepalive_timeout
-        self._at = 0
+        self.balance = Balance([parse(text) for text in endpoints], shuffle=shuffle)
+        self.owner = Owner()
+        self.owner.on_change.append(self._start_anew)
+        self._dialer = dialer
+        self._credentials = credentials
         self._current: ClientConnection | None = None
         self._retired: list[ClientConnection] = []
         self._connecting: asyncio.Lock | None = None
-        self._login: asyncio.Lock | None = None
+        self._examination: asyncio.Task[None] | None = None
         self._closed = False
-        self.metadata: tuple[tuple[bytes, bytes], ...] = (API_VERSION,)
 
     async def close(self) -> None:
         self._closed = True
-        for connection in self._retired:
+        if self._examination is not None:
+            self._examination.cancel()
+        for connection in self._connections():
             connection.close()
-        if self._current is not None:
-            self._current.close()
-            self._current = None
+        self._current = None
+        self._retired.clear()
+
+    def _connections(self) -> list[ClientConnection]:
+        return [*self._retired, *([self._current] if self._current is not None else [])]
+
+    def _start_anew(self) -> None:
+        """Another process or loop goes on with this client: what belonged to the former is not ours."""
+        for connection in self._connections():
+            connection.disown()
+        self._current = None
+        self._retired.clear()
+        self._connecting = self._examination = None
+        self._credentials.forget_loop()
 
     # --- connections ----------------------------------------------------------------------------------
 
-    async def dial(self, endpoint: Endpoint, most: float | None = None) -> ClientConnection:
-        """A new connection of its own to one endpoint. Raises TransportFailure."""
-        timeout = self._dial_timeout if most is None else min(most, self._dial_timeout)
-        if timeout <= 0:
-            raise _expired(sent=False)
-        secure = endpoint.wants_tls if endpoint.wants_tls is not None else self._tls is not None
-        tls = self._tls
-        if secure and tls is None:
-            import ssl
-
-            tls = self._tls = ssl.create_default_context()
-            tls.set_alpn_protocols(["h2"])
-        return await ClientConnection.connect(
-            Address(endpoint.host, endpoint.port),
-            tls=tls if secure else None,
-            timeout=timeout,
-            keepalive_seconds=self._keepalive,
-            keepalive_timeout_seconds=self._keepalive_timeout,
-        )
-
     async def connection(self, deadline: float | None = None) -> ClientConnection:
         """The connection in use, or a new one; goes round the endpoints until ``deadline``."""
+        self.owner.claim()
         current = self._current
         if current is not None and current.usable:
             return current
@@ -115,34 +106,44 @@ class Pool:
         loop = asyncio.get_running_loop()
         async with self._connecting:
             backoff = Backoff()
-            tried = 0
             while True:
                 if self._closed:
                     raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
                 if self._current is not None and self._current.usable:
                     return self._current
-                left = None if deadline is None else deadline - loop.time()
                 self._sweep()
                 try:
-                    endpoint = self.endpoints[self._at % len(self.endpoints)]
-                    self._current = await self.dial(endpoint, left)
-                    return self._current
-                except TransportFailure:
+                    self._current = await self._dialer.first_of(self.balance, left(deadline))
+                except TransportFailure as failure:
                     if deadline is not None and loop.time() >= deadline:
-                        raise _expired(sent=False) from None
-                self._at += 1
-                tried += 1
-                if tried % len(self.endpoints) == 0:
-                    await backoff.pause(None if deadline is None else deadline - loop.time())
+                        raise expired(failure) from None
+                    await backoff.pause(left(deadline))
 
     def turn_away(self, connection: ClientConnection) -> None:
         """This connection's server is of no use now: others come first."""
-        if self._current is not connection or (len(self.endpoints) == 1 and connection.usable):
+        if self._current is not connection or (len(self.balance) == 1 and connection.usable):
             return
         self._current = None
-        self._at += 1
+        self.balance.failed(self._dialer.endpoint_of(connection), asyncio.get_running_loop().time())
         self._retired.append(connection)
         self._sweep()
+
+    def suspect(self, connection: ClientConnection) -> None:
+        """A call was not answered in time: find out, beside the calls, whether the server still serves."""
+        if connection is self._current and len(self.balance) > 1 and self._examination is None:
+            self._examination = asyncio.get_running_loop().create_task(
+                self._examine(connection), name="etcd endpoint health"
+            )
+
+    async def _examine(self, connection: ClientConnection) -> None:
+        # Status costs no quorum and needs no right; ``hasleader`` makes a cut-off member refuse it.
+        try:
+            await connection.unary(_STATUS, b"", metadata=(REQUIRE_LEADER,), timeout=_EXAMINE_SECONDS)
+        except EtcdError as error:
+            if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                self.turn_away(connection)
+        finally:
+            self._examination = None
 
     def _sweep(self) -> None:
         """Close what was turned away and has no calls any more."""
@@ -150,37 +151,6 @@ class Pool:
             if connection.active_count == 0:
                 connection.close()
         self._retired = [connection for connection in self._retired if connection.active_count]
-
-    # --- who we are -----------------------------------------------------------------------------------
-
-    async def _authorize(self, connection: ClientConnection, stale: str, deadline: float | None) -> None:
-        """A new token, unless somebody else got one since ``stale``."""
-        from petcd.pb.etcdserverpb import auth as pb
-
-        if self._login is None:
-            self._login = asyncio.Lock()
-        async with self._login:
-            if self._token != stale:
-                return
-            request = pb.AuthenticateRequest(name=self._user, password=self._password)
-            answer = await connection.unary(
-                b"/etcdserverpb.Auth/Authenticate",
-                request.encode(),
-                metadata=(API_VERSION,),
-                timeout=_left(deadline),
-            )
-            self._token = pb.AuthenticateResponse.decode(answer).token
-            token = self._token.encode()
-            self.metadata = (API_VERSION, (b"token", token), (b"authorization", token))
-
-    async def prepare(self, connection: ClientConnection, deadline: float | None = None) -> None:
-        """Log in, where a user was given and there is no token yet."""
-        if self._user and not self._token:
-            await self._authorize(connection, "", deadline)
-
-    def forget_token(self) -> None:
-        """The next call logs in again."""
-        self._token = ""
 
     # --- calls ----------------------------------------------------------------------------------------
 
@@ -192,46 +162,67 @@ class Pool:
         *,
         repeatable: bool,
         timeout: float | None,  # noqa: ASYNC109  of all attempts together, told to the server
+        extra: Metadata = (),
+        confirm: Callable[[M], bool] | None = None,
     ) -> M:
-        """One unary call. ``repeatable``: it changes nothing, so it may be sent again. Raises EtcdError."""
+        """One unary call. Raises EtcdError.
+
+        ``repeatable``: it changes nothing, so it may be sent again. ``confirm``: it is a write that can
+        happen only once, and may be sent again too; of a later attempt it tells whether the answer shows that
+        none before was acted on. Where it does not, the first failure is raised: its fate is not known.
+        """
         loop = asyncio.get_running_loop()
+        if loop is not self.owner.loop:
+            self.owner.claim()
         deadline = None if timeout is None else loop.time() + timeout
         message = request.encode()
-        backoff = Backoff()
-        refreshed = False
+        credentials = self._credentials
+        backoff: Backoff | None = None
+        refusals = 0
+        doubt: EtcdError | None = None
         while True:
-            connection = await self.connection(deadline)
-            token = self._token
+            asked = False
+            connection = self._current
             try:
-                await self.prepare(connection, deadline)
-                token = self._token
-                answer = await connection.unary(
-                    path, message, metadata=self.metadata, timeout=_left(deadline)
+                if connection is None or not connection.usable:
+                    connection = None
+                    connection = await self.connection(deadline)
+                if credentials.wanted:
+                    await credentials.log_in(connection, left(deadline))
+                identity = credentials.metadata
+                asked = True
+                answer = response.decode(
+                    await connection.unary(
+                        path,
+                        message,
+                        metadata=(*identity, *extra) if extra else identity,
+                        timeout=None if deadline is None else deadline - loop.time(),
+                    )
                 )
-                return response.decode(answer)
-            except (InvalidAuthToken, AuthOldRevision):
-                # Refused before anything was done; with a new token it may pass.
-                if not self._user or refreshed:
-                    raise
-                refreshed = True
-                await self._authorize(connection, token, deadline)
-                continue
-            except TransportFailure as failure:
-                again = repeatable or not failure.sent
-                if failure.code != Code.UNAVAILABLE or not again:
-                    raise
-                self.turn_away(connection)
-            except NotSupportedForLearner:
-                if len(self.endpoints) == 1:
-                    raise
-                self.turn_away(connection)
+                if doubt is not None and confirm is not None and not confirm(answer):
+                    raise doubt
+                return answer
             except EtcdError as error:
-                if error.code != Code.UNAVAILABLE or not repeatable:
+                if error is doubt or connection is None:
+                    raise (doubt or error) from None
+                if asked and credentials.refused(error) and refusals < REFUSALS_MAX:
+                    refusals += 1
+                    credentials.expire(identity)
+                    continue
+                fate = _fate(error, asked, loner=len(self.balance) == 1)
+                if fate is _FINAL or (fate is _UNKNOWN and not repeatable and confirm is None):
+                    if error.code == Code.DEADLINE_EXCEEDED and isinstance(error, TransportFailure):
+                        self.suspect(connection)
+                    if doubt is not None:
+                        raise doubt from error
                     raise
+                if fate is _UNKNOWN and not repeatable and doubt is None:
+                    doubt = error
                 self.turn_away(connection)
-            if deadline is not None and loop.time() >= deadline:
-                raise _expired(sent=False)
-            await backoff.pause(_left(deadline))
+                if deadline is not None and loop.time() >= deadline:
+                    raise doubt or expired(error) from error
+            backoff = backoff or Backoff()
+            await backoff.pause(left(deadline))
 
     async def call_at(
         self,
@@ -246,33 +237,95 @@ class Pool:
         """``call`` at one endpoint, over a connection for this call alone; None: wherever the client is."""
         if endpoint is None:
             return await self.call(path, request, response, repeatable=repeatable, timeout=timeout)
-        connection = await self.dial(parse(endpoint), timeout)
+        self.owner.claim()
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        connection = await self._dialer.dial(parse(endpoint), left(deadline))
+        refusals = 0
         try:
-            await self.prepare(connection)
-            answer = await connection.unary(path, request.encode(), metadata=self.metadata, timeout=timeout)
-            return response.decode(answer)
+            while True:
+                if self._credentials.wanted:
+                    await self._credentials.log_in(connection, left(deadline))
+                identity = self._credentials.metadata
+                try:
+                    answer = await connection.unary(
+                        path, request.encode(), metadata=identity, timeout=left(deadline)
+                    )
+                    return response.decode(answer)
+                except EtcdError as error:
+                    if not self._credentials.refused(error) or refusals == REFUSALS_MAX:
+                        raise
+                    refusals += 1
+                    self._credentials.expire(identity)
         finally:
             connection.close()
 
-    async def stream(self, path: bytes, *extra: tuple[bytes, bytes]) -> tuple[ClientConnection, ClientStream]:
-        """Open a stream over the connection in use. Raises EtcdError."""
-        connection = await self.connection()
-        await self.prepare(connection)
-        return connection, connection.stream(path, metadata=(*self.metadata, *extra))
+    # --- streams --------------------------------------------------------------------------------------
+
+    async def open(self, path: bytes, extra: Metadata = (), endpoint: str | None = None) -> Opened:
+        """Open a stream: over the connection in use, or over one of its own to ``endpoint``, which the
+        caller closes. Raises EtcdError."""
+        self.owner.claim()
+        if endpoint is None:
+            connection = await self.connection()
+        else:
+            connection = await self._dialer.dial(parse(endpoint), None)
+        if self._credentials.wanted:
+            await self._credentials.log_in(connection, None)
+        identity = self._credentials.metadata
+        return Opened(connection, connection.stream(path, metadata=(*identity, *extra)), identity)
+
+    def refused(self, error: EtcdError) -> bool:
+        """Whether a server refused who we are, and a new login may help."""
+        return self._credentials.refused(error)
+
+    @property
+    def has_user(self) -> bool:
+        return bool(self._credentials.user)
+
+    def log_in_again(self, opened: Opened) -> None:
+        """Who we were on this stream is refused: the next call or stream logs in first."""
+        self._credentials.expire(opened.identity)
+
+    def recover(self, error: EtcdError, opened: Opened | None) -> bool:
+        """A stream ended so: whether opening it again may help. Does what has to be done before."""
+        if self._credentials.refused(error):
+            if opened is not None:
+                self.log_in_again(opened)
+            return True
+        if isinstance(error, TransportFailure):
+            again = not self._closed
+        else:
+            again = error.code in (Code.UNAVAILABLE, Code.INTERNAL)
+        if again and opened is not None:
+            self.turn_away(opened.connection)
+        return again
 
 
-def _left(deadline: float | None) -> float | None:
+_UNTOUCHED, _UNKNOWN, _FINAL = "untouched", "unknown", "final"
+
+
+def _fate(error: EtcdError, asked: bool, *, loner: bool) -> str:
+    """What an error says of the call: nothing was done and another attempt may pass; or something may have
+    been done; or it is the answer."""
+    if isinstance(error, TransportFailure):
+        if error.code != Code.UNAVAILABLE:
+            return _FINAL
+        return _UNKNOWN if asked and error.sent else _UNTOUCHED
+    if isinstance(error, NoLeader):
+        return _UNTOUCHED
+    if isinstance(error, NotSupportedForLearner):
+        return _FINAL if loner else _UNTOUCHED
+    if error.code == Code.UNAVAILABLE:
+        return _UNKNOWN if asked else _UNTOUCHED
+    return _FINAL
+
+
+def left(deadline: float | None) -> float | None:
+    """Seconds until a moment of the loop's clock."""
     return None if deadline is None else deadline - asyncio.get_running_loop().time()
 
 
-def _expired(*, sent: bool) -> TransportFailure:
-    return TransportFailure(Code.DEADLINE_EXCEEDED, "context deadline exceeded", sent=sent)
-
-
-def resumable(error: EtcdError) -> bool:
-    """Whether a stream that ended so is worth opening again: the server went away or changed its mind."""
-    if isinstance(error, TransportFailure):
-        return error.text != "the client is closed"
-    return error.code in (Code.UNAVAILABLE, Code.INTERNAL) or isinstance(
-        error, InvalidAuthToken | AuthOldRevision
-    )
+def expired(cause: EtcdError | None = None) -> TransportFailure:
+    """Time is up before anything was sent; the text keeps what stood in the way."""
+    text = "context deadline exceeded" + (f", latest error: {cause.text}" if cause is not None else "")
+    return TransportFailure(Code.DEADLINE_EXCEEDED, text, sent=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast, overload
 
 if TYPE_CHECKING:
+    from petcd.client.kv import Delete, Get, Operation, Put, Txn
     from petcd.pb import mvccpb
     from petcd.pb.etcdserverpb import kv as pb
 
@@ -23,8 +24,9 @@ class KeyValue(NamedTuple):
     lease: int = 0
 
     @classmethod
-    def of(cls, kv: mvccpb.KeyValue) -> KeyValue:
-        return cls(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+    def of(cls, kv: mvccpb.KeyValue, skip: int = 0) -> KeyValue:
+        key = kv.key[skip:] if skip else kv.key
+        return cls(key, kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
 
     @property
     def text(self) -> str:
@@ -80,45 +82,74 @@ class DeleteResult:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """Which branch ran, and what its operations returned, in their order."""
+    """Which branch ran, and what its operations returned.
+
+    ``result[operation]`` is the typed result of that very operation of the branch that ran, or of the first
+    equal to it; KeyError when the branch has none.
+    """
 
     revision: int
     succeeded: bool
     results: tuple[PutResult | GetResult | DeleteResult | TxnResult, ...] = field(default=())
+    """In the operations' order."""
+    operations: tuple[Operation, ...] = field(default=(), repr=False, compare=False)
+    """Of the branch that ran."""
 
     def __bool__(self) -> bool:
         return self.succeeded
+
+    @overload
+    def __getitem__(self, operation: Get) -> GetResult: ...
+    @overload
+    def __getitem__(self, operation: Put) -> PutResult: ...
+    @overload
+    def __getitem__(self, operation: Delete) -> DeleteResult: ...
+    @overload
+    def __getitem__(self, operation: Txn) -> TxnResult: ...
+    def __getitem__(self, operation: Operation) -> PutResult | GetResult | DeleteResult | TxnResult:
+        equal = -1
+        for number, candidate in enumerate(self.operations):
+            if candidate is operation:
+                return self.results[number]
+            if equal < 0 and candidate == operation:
+                equal = number
+        if equal < 0:
+            raise KeyError(operation)
+        return self.results[equal]
 
 
 def _revision(response: pb.PutResponse | pb.RangeResponse | pb.DeleteRangeResponse | pb.TxnResponse) -> int:
     return response.header.revision if response.header is not None else 0
 
 
-def put_result(response: pb.PutResponse) -> PutResult:
+# ``skip`` is the length of the namespace that the keys are told without.
+
+
+def put_result(response: pb.PutResponse, skip: int = 0) -> PutResult:
     previous = response.prev_kv
-    return PutResult(_revision(response), KeyValue.of(previous) if previous is not None else None)
+    return PutResult(_revision(response), KeyValue.of(previous, skip) if previous is not None else None)
 
 
-def get_result(response: pb.RangeResponse) -> GetResult:
-    kvs = tuple([KeyValue.of(kv) for kv in response.kvs])
+def get_result(response: pb.RangeResponse, skip: int = 0) -> GetResult:
+    kvs = tuple([KeyValue.of(kv, skip) for kv in response.kvs])
     return GetResult(_revision(response), kvs, response.more, response.count)
 
 
-def delete_result(response: pb.DeleteRangeResponse) -> DeleteResult:
-    return DeleteResult(
-        _revision(response), response.deleted, tuple([KeyValue.of(kv) for kv in response.prev_kvs])
-    )
+def delete_result(response: pb.DeleteRangeResponse, skip: int = 0) -> DeleteResult:
+    previous = tuple([KeyValue.of(kv, skip) for kv in response.prev_kvs])
+    return DeleteResult(_revision(response), response.deleted, previous)
 
 
-def txn_result(response: pb.TxnResponse) -> TxnResult:
+def txn_result(response: pb.TxnResponse, txn: Txn, skip: int = 0) -> TxnResult:
     results: list[PutResult | GetResult | DeleteResult | TxnResult] = []
-    for op in response.responses:
+    operations = tuple(txn.then if response.succeeded else txn.otherwise)
+    for operation, op in zip(operations, response.responses, strict=True):
         if op.response_put is not None:
-            results.append(put_result(op.response_put))
+            results.append(put_result(op.response_put, skip))
         elif op.response_range is not None:
-            results.append(get_result(op.response_range))
+            results.append(get_result(op.response_range, skip))
         elif op.response_delete_range is not None:
-            results.append(delete_result(op.response_delete_range))
+            results.append(delete_result(op.response_delete_range, skip))
         elif op.response_txn is not None:
-            results.append(txn_result(op.response_txn))
-    return TxnResult(_revision(response), response.succeeded, tuple(results))
+            results.append(txn_result(op.response_txn, cast("Txn", operation), skip))
+    return TxnResult(_revision(response), response.succeeded, tuple(results), operations)

@@ -18,6 +18,7 @@ in one write. Nothing here needs more than ``hpack`` and the standard library.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,8 @@ _SENSITIVE: Final = frozenset((b"token", b"authorization"))
 _KEEPALIVE_ROUND: Final = 4
 _HELD_BYTES_MAX: Final = 4 << 20
 USER_AGENT: Final = b"petcd"
+_DISOWNED: Final[list[ClientConnection]] = []
+"""Kept, because asyncio's transports close their sockets when they are forgotten."""
 
 
 class TransportFailure(StatusError):
@@ -607,6 +610,22 @@ class ClientConnection:
         self.lose("the connection was closed")
         if self._transport is not None:
             self._transport.close()
+
+    def disown(self) -> None:
+        """Let go of a socket that belongs to another process (after a fork) or to a loop that is closed.
+
+        Nothing is written and no call is told: whoever made them cannot be reached any more. The descriptor
+        becomes one of /dev/null, and stays with its transport, which would close it a second time otherwise.
+        """
+        self.closed = True
+        transport = self._transport
+        stream = transport.get_extra_info("socket") if transport is not None else None
+        descriptor = stream.fileno() if stream is not None else -1
+        if descriptor >= 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, descriptor, inheritable=False)
+            os.close(null)
+        _DISOWNED.append(self)
 
     # ---- from the machine
 
