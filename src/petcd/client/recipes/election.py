@@ -116,21 +116,21 @@ class Election(Holder):
         Leaders that come and go while no member answers, or whose history is compacted before it could be
         read, may be missed; none is told twice, and none after a later one.
         """
-        told = 0
+        told = (0, 0)
         while True:
             revision, leader = await self._look()
             if leader is None:
                 await look_again(self._client, self._prefix, revision, prefix=True, deletes=False)
                 continue
-            if leader.revision > told:
-                told = leader.revision
+            if (leader.token, leader.revision) > told:
+                told = leader.token, leader.revision
                 yield leader
             try:
                 async with self._client.watch(leader.key, start_revision=revision + 1) as watch:
                     async for event in watch:
                         if event.deleted:
                             break
-                        told = event.revision
+                        told = leader.token, event.revision
                         yield Leader.of(event.kv)
                     else:
                         raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
