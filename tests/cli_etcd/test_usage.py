@@ -11,7 +11,6 @@ import pytest
 from tests.cli_etcd.support import GO, needs_go
 
 from petcd import ETCD_VERSION, __version__
-from petcd.cli import etcdutl
 from petcd.cli.etcd.command import run
 from petcd.cli.etcd.flags import FLAGS, GROUPS
 from petcd.cli.etcd.reference import page
@@ -153,20 +152,6 @@ def test_nothing_heavy_is_imported_for_a_short_answer(argument: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_etcdutl_prints_its_version_and_names_the_release_of_the_rest(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert etcdutl.main(["version"]) == 0
-    assert capsys.readouterr().out.splitlines()[:2] == ["etcdutl version: 3.7.1", "API version: 3.7"]
-    assert etcdutl.main(["snapshot", "status", "x"]) == 1
-    assert "petcd 0.3.0 brings it" in capsys.readouterr().err
-    assert etcdutl.main(["nonsense"]) == 1
-    assert capsys.readouterr().err == 'Error: unknown command "nonsense" for "etcdutl"\n'
-    assert etcdutl.main([]) == 0
-    assert etcdutl.main(["--nope"]) == 1
-    assert "unknown flag: --nope" in capsys.readouterr().err
 
 
 class TestBesideGo:

@@ -104,6 +104,8 @@ def restore(
     except OSError as error:
         raise RestoreError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
     try:
+        if disk.is_dir(path):
+            raise RestoreError(f"read {path}: is a directory")
         check_digest(file, skip=options.skip_hash_check, progress=progress)
         database = open_database(file)
         try:
@@ -147,6 +149,8 @@ def database_bytes(file: File) -> int:
 def check_digest(file: File, *, skip: bool = False, progress: Progress = _unwatched) -> None:
     """Raises: RestoreError when the digest is missing or wrong, unless that is to be ``skip``ped."""
     size = database_bytes(file)
+    if file.size() < DIGEST_BYTES:
+        raise RestoreError(f"seek {file.path}: invalid argument")
     if skip:
         return
     if size == file.size():

@@ -26,6 +26,10 @@ class CorruptError(StorageError):
         super().__init__(f"{where}: {reason}")
 
 
+class UnrecognizedError(CorruptError):
+    """The file does not even begin as one of its kind."""
+
+
 class TornError(CorruptError):
     """The file ends inside a record, as after a crash while writing: the one damage that is repaired."""
 

@@ -1,4 +1,7 @@
-"""snapshot save: a member's backend as a file (contract cli section 3.15)."""
+"""snapshot save: a member's backend as a file (contract cli section 3.15).
+
+snapshot status and restore moved to etcdutl; here they still run as in 3.5, after a word about that.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from petcd.cli.etcdctl import methods
-from petcd.cli.etcdctl.commands import INTERRUPTED, Exit, Leaf, bad_args, write
+from petcd.cli.etcdctl.commands import INTERRUPTED, Exit, Leaf, bad_args, complain, write
 from petcd.cli.etcdctl.session import CallFailed
+from petcd.cli.etcdutl.snapshot import RESTORE_FLAGS
 from petcd.pb.etcdserverpb import maintenance as pb
 
 if TYPE_CHECKING:
@@ -68,8 +72,36 @@ def _save(context: Context) -> None:
         write(f"Server version {version}\n")
 
 
+def _deprecated(name: str) -> None:
+    complain(f"Deprecated: Use `etcdutl snapshot {name}` instead.\n")
+
+
+def _status(context: Context) -> None:
+    from petcd.cli.etcdutl.snapshot import show_status
+
+    _deprecated("status")
+    context.settle()
+    show_status(context, since_36=False, timeout=0)
+
+
+def _restore(context: Context) -> None:
+    from petcd.cli.etcdutl.snapshot import restore
+
+    _deprecated("restore")
+    restore(context)
+
+
 COMMANDS: Final = {
     "snapshot save": Leaf(
         _save, "save <filename>", (), "Stores an etcd node backend snapshot to a given file"
+    ),
+    "snapshot status": Leaf(
+        _status, "status <filename>", (), "Gets backend snapshot status of a given file (use etcdutl)"
+    ),
+    "snapshot restore": Leaf(
+        _restore,
+        "restore <filename> --data-dir {output dir} [options]",
+        RESTORE_FLAGS,
+        "Restores an etcd member snapshot to an etcd directory (use etcdutl)",
     ),
 }

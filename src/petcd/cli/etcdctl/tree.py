@@ -92,7 +92,11 @@ ROOT: Final = Command(
             "snapshot",
             "Manages etcd node snapshots",
             group="cluster",
-            children=(Command("save", "Stores an etcd node backend snapshot to a given file", "snapshot"),),
+            children=(
+                Command("save", "Stores an etcd node backend snapshot to a given file", "snapshot"),
+                Command("status", "Gets backend snapshot status of a given file", "snapshot"),
+                Command("restore", "Restores an etcd member snapshot to an etcd directory", "snapshot"),
+            ),
         ),
         Command(
             "downgrade",

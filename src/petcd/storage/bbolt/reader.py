@@ -33,7 +33,7 @@ from petcd.storage.bbolt.layout import (
     Meta,
     decode_meta,
 )
-from petcd.storage.errors import CorruptError
+from petcd.storage.errors import CorruptError, UnrecognizedError
 from petcd.storage.schema import BUCKETS, Bucket
 
 _DEPTH_MAX: Final = 64
@@ -248,7 +248,7 @@ class BboltFile:
                 second = None
         metas = [meta for meta in (first, second) if meta is not None]
         if not metas:
-            self._corrupt("not a bbolt file, or both of its meta pages are damaged")
+            raise UnrecognizedError(self.path, "not a bbolt file, or both of its meta pages are damaged")
         if len(metas) == 2 and metas[0].page_bytes != metas[1].page_bytes:
             metas.pop()
         meta = max(metas, key=lambda one: one.transaction)

@@ -1,0 +1,154 @@
+"""How etcdutl finds, helps and runs its commands: cobra's rules in their plain form (contract cli 5.1).
+
+The tree, the flags and the search are etcdctl's; what differs is what cobra itself says. Here global flags
+have a section of their own in every help, and a mistake in the command line is told before the usage and
+again after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from petcd.cli.etcdctl.commands import ERROR, SUCCESS, Command, Exit, Leaf, complain, find, write
+from petcd.cli.etcdctl.golang import quote
+from petcd.cli.etcdctl.grammar import Flag, FlagError, FlagSet, HelpRequested, boolean, usages
+
+if TYPE_CHECKING:
+    from petcd.cli.etcdctl.context import Context
+
+_PADDING: Final = 11
+
+
+class Tool(Leaf):
+    """A runnable command, with what cobra checks of its arguments before it runs."""
+
+    __slots__ = ("exactly", "required")
+
+    def __init__(
+        self,
+        run: Callable[[Context], None],
+        use: str,
+        flags: Sequence[Flag] = (),
+        description: str = "",
+        *,
+        required: tuple[str, ...] = (),
+        exactly: int | None = None,
+    ) -> None:
+        super().__init__(run, use, flags, description)
+        self.required = required
+        self.exactly = exactly
+
+
+class Node(Command):
+    """A node of etcdutl's tree."""
+
+    __slots__ = ()
+
+    def leaf(self) -> Tool:
+        module = import_module(f"petcd.cli.etcdutl.{self.module}")
+        found: Tool = module.COMMANDS[self.path.partition(" ")[2]]
+        return found
+
+
+def execute(root: Node, arguments: Sequence[str]) -> int:
+    """Run one command line; the exit status."""
+    command, rest, words = find(root, arguments)
+    if command is root and words:
+        word = rest[words[0]]
+        if word == "help":
+            del rest[words[0]]
+            return _help(root, rest)
+        text = f"unknown command {quote(word)} for {quote(root.name)}"
+        similar = root.suggestions(word)
+        if similar:
+            text += "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in similar)
+        complain(f"Error: {text}\nRun '{root.name} --help' for usage.\nError: {text}")
+        return ERROR
+    tool = command.leaf() if command.module else None
+    assert tool is None or isinstance(tool, Tool)
+    flags = FlagSet(tool.flags if tool else ())
+    flags.add(command.inherited())
+    flags.add([boolean("help", f"help for {command.name}", "h")])
+    try:
+        positional, dash = flags.parse(rest)
+        if flags["help"] or tool is None:
+            raise HelpRequested
+        _check(tool, flags, positional)
+    except HelpRequested:
+        write(help_text(command))
+        return SUCCESS
+    except FlagError as error:
+        complain(f"Error: {error}")
+        complain(usage_text(command))
+        complain(f"Error: {error}")
+        return ERROR
+    from petcd.cli.etcdctl.context import Context
+
+    return run(tool, Context(command, flags, positional, dash, list(arguments)))
+
+
+def run(leaf: Leaf, context: Context) -> int:
+    """Run a command whose arguments are in order; the exit status."""
+    from petcd.storage.errors import StorageError
+
+    try:
+        leaf.run(context)
+    except Exit as error:
+        if error.message:
+            complain(f"Error: {error.message}")
+        return error.status
+    except StorageError as error:
+        complain(f"Error: {error}")
+        return ERROR
+    return SUCCESS
+
+
+def _check(tool: Tool, flags: FlagSet, positional: list[str]) -> None:
+    if tool.exactly is not None and len(positional) != tool.exactly:
+        raise FlagError(f"accepts {tool.exactly} arg(s), received {len(positional)}")
+    missing = [name for name in sorted(tool.required) if name not in flags.changed]
+    if missing:
+        raise FlagError(f"required flag(s) {', '.join(map(quote, missing))} not set")
+
+
+def _help(root: Node, arguments: list[str]) -> int:
+    command, rest, words = find(root, arguments)
+    if command is root and words:
+        topic = " ".join(f"`{rest[at]}`" for at in words)
+        complain(f"Unknown help topic [{topic}]")
+        complain(usage_text(root).rstrip("\n"))
+        return SUCCESS
+    write(help_text(command))
+    return SUCCESS
+
+
+def help_text(command: Command) -> str:
+    leaf = command.leaf() if command.module else None
+    description = (leaf.description if leaf else "") or command.summary
+    return f"{description.rstrip()}\n\n{usage_text(command)}"
+
+
+def usage_text(command: Command) -> str:
+    """The usage part of a help text: cobra's own layout."""
+    leaf = command.leaf() if command.module else None
+    parent = f"{command.parent.path} " if command.parent else ""
+    out = ["Usage:\n"]
+    if leaf is not None:
+        out.append(f"  {parent}{leaf.use}{' [flags]' if '[flags]' not in leaf.use else ''}\n")
+    if command.children:
+        out.append(f"  {command.path} [command]\n\nAvailable Commands:\n")
+        rows = [(child.name, child.summary) for child in command.children]
+        if command.parent is None:
+            rows.append(("help", "Help about any command"))
+        width = max(_PADDING, *(len(name) for name, _ in rows))
+        out.extend(f"  {name.ljust(width)} {summary}\n" for name, summary in sorted(rows))
+    local = [*(leaf.flags if leaf else ()), *command.persistent]
+    local.append(boolean("help", f"help for {command.name}", "h"))
+    out.append("\nFlags:\n" + usages(local))
+    if command.parent is not None:
+        out.append("\nGlobal Flags:\n" + usages(command.parent.inherited()))
+    if command.children:
+        out.append(f'\nUse "{command.path} [command] --help" for more information about a command.\n')
+    return "".join(out)

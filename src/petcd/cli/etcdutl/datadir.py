@@ -1,0 +1,126 @@
+"""The data directory of a stopped member, ours or Go's, opened to be changed.
+
+Both programs' directories look alike but for the database: ``member/snap/petcd.mdb`` is ours, ``db`` Go's. A
+change of Go's file is a rewrite of it: what was there stays whole until the new one takes its name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from petcd.cli.etcdctl.commands import complain
+from petcd.cli.etcdutl.files import DISK
+from petcd.storage.bbolt import BboltFile, write_database
+from petcd.storage.bbolt.writer import Overrides
+from petcd.storage.datadir import DataDir
+from petcd.storage.errors import IncompatibleError, LockedError, StorageError
+from petcd.storage.lmdb_backend import FILE_NAME, GO_FILE_NAME, LmdbBackend
+
+_POLL_SECONDS: Final = 0.05
+_SAY_SECONDS: Final = 1.0
+
+
+def snap_dir(data_dir: str) -> str:
+    return f"{data_dir.rstrip('/')}/member/snap"
+
+
+def our_database(data_dir: str) -> str:
+    """The path of our database, empty when there is none."""
+    path = f"{snap_dir(data_dir)}/{FILE_NAME}"
+    return path if DISK.exists(path) else ""
+
+
+def go_database(data_dir: str) -> str:
+    """Where Go's database is, or would be."""
+    return f"{snap_dir(data_dir)}/{GO_FILE_NAME}"
+
+
+@contextmanager
+def our_backend(data_dir: str, timeout: int, waiting: str = "") -> Iterator[LmdbBackend]:
+    """Our backend, with the directory locked. Waits ``timeout`` nanoseconds for that (0: for ever), and
+    after a second says ``waiting``. Raises: StorageError."""
+    wait = _Wait(timeout, waiting)
+    while True:
+        try:
+            data = DataDir(DISK, data_dir.rstrip("/"))
+            break
+        except LockedError:
+            wait.more()
+    try:
+        backend = LmdbBackend(data.backend_path, disk=DISK)
+        try:
+            yield backend
+        finally:
+            backend.close()
+    finally:
+        data.close()
+
+
+def rewrite_go_database(
+    path: str, timeout: int, waiting: str = "", overrides: Overrides | None = None
+) -> None:
+    """Write Go's database at ``path`` anew, without its free pages and with ``overrides``.
+
+    Waits as ``our_backend``. Raises: OSError when it is not there, StorageError.
+    """
+    number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    wait = _Wait(timeout, waiting)
+    try:
+        while not _try_exclusively(number):
+            wait.more()
+        file = DISK.open(path, readonly=True)
+        try:
+            database = BboltFile(file)
+            if database.unknown:
+                name = database.unknown[0].decode(errors="backslashreplace")
+                raise IncompatibleError(f"{path}: it has a bucket that is not etcd's, {name}")
+            _rewrite(database, path, overrides)
+        finally:
+            file.close()
+    finally:
+        os.close(number)
+
+
+def _rewrite(database: BboltFile, path: str, overrides: Overrides | None) -> None:
+    temporary = f"{path}.tmp.{os.getpid()}"
+    made = DISK.open(temporary, create=True, exclusive=True)
+    try:
+        for _ in write_database(database, made, overrides=overrides):
+            pass
+    except BaseException:
+        DISK.remove(temporary)
+        raise
+    finally:
+        made.close()
+    DISK.rename(temporary, path)
+    DISK.sync_dir(path.rpartition("/")[0])
+
+
+def _try_exclusively(number: int) -> bool:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class _Wait:
+    def __init__(self, timeout: int, text: str) -> None:
+        self._began = time.monotonic()
+        self._seconds = timeout / 1e9
+        self._text = text
+
+    def more(self) -> None:
+        """Sleep a little. Raises: StorageError when it has been long enough."""
+        waited = time.monotonic() - self._began
+        if self._seconds and waited >= self._seconds:
+            raise StorageError("timeout")
+        if self._text and waited >= _SAY_SECONDS:
+            complain(self._text)
+            self._text = ""
+        time.sleep(_POLL_SECONDS)
