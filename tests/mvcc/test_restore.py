@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
+import google_crc32c
 import pytest
 from tests.mvcc.fake import FakeBackend
 
-from petcd.mvcc import Restorer, Store
+from petcd.mvcc import Compactor, Restorer, Store, start_hash_kv
 from petcd.mvcc.keyvalue import decode, key_of, key_value, tombstone
 from petcd.mvcc.revision import make
 from petcd.pb import mvccpb
@@ -56,9 +57,23 @@ def test_a_key_may_begin_with_a_tombstone() -> None:
 
 
 def test_an_empty_record_marks_a_bumped_revision() -> None:
-    store = restored({make(2, 0): key_value(b"a", 2, 2, 1, b"v", 0), make(1_000_000_000, 0): b""})
+    rows = {make(2, 0): key_value(b"a", 2, 2, 1, b"v", 0)}
+    store = restored({**rows, make(1_000_000_000, 0): b""})
     assert store.rev == 1_000_000_000
-    assert list(store.index.keys) == [b"a"]
+    everything = RangeResponse.decode(store.range(RangeRequest(key=b"\0", range_end=b"\0")))
+    assert ([kv.key for kv in everything.kvs], everything.count) == ([b"a"], 1)
+
+
+def test_the_mark_of_a_bumped_revision_is_hashed_and_compacted_as_a_key() -> None:
+    """So does Go etcd, and a member whose hash differs raises the alarm."""
+    rows = {make(2, 0): key_value(b"a", 2, 2, 1, b"v", 0), make(50, 0): b"", make(90, 0): b""}
+    store = restored(rows, scheduled=90)
+    Compactor(store).run()
+    kept = store.backend.range(KEY, b"", None)
+    assert [rev for rev, _ in kept] == [make(2, 0), make(90, 0)]
+    hashed = start_hash_kv(store, 0).run()
+    text = b"key" + b"".join(part for pair in kept for part in pair)
+    assert hashed == (google_crc32c.value(text), 90, 90)
 
 
 @pytest.mark.parametrize("slice_records", [1, 2, 7, 1000])

@@ -37,7 +37,7 @@ _PARTS: Final = 64
 
 
 class Newest:
-    """Which of many records is the last one of its key."""
+    """Which of many records is the last one of its key. An empty record is one of the empty key."""
 
     __slots__ = ("_parts", "_puts")
 
@@ -46,18 +46,15 @@ class Newest:
         self._puts = bytearray()
 
     def add(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Take in records in the order of their revisions; one without a key is nobody's."""
+        """Take in records in the order of their revisions."""
         parts, puts = self._parts, self._puts
         at = len(puts)
         for rev, value in pairs:
-            if value:
-                key = hash(key_of(value))
-                hashes, places = parts[key & 63]
-                hashes.append(key)
-                places.append(at)
-                puts.append(len(rev) == PLAIN_BYTES)
-            else:
-                puts.append(False)
+            key = hash(key_of(value))
+            hashes, places = parts[key & 63]
+            hashes.append(key)
+            places.append(at)
+            puts.append(len(rev) == PLAIN_BYTES)
             at += 1
 
     def live(self) -> bytearray:

@@ -86,10 +86,8 @@ class Restorer:
         for rev, kv in rows:
             size = len(rev)
             if size == PLAIN_BYTES:
-                if not kv:
-                    continue
                 # The common record by hand: every length and number in at most four bytes, plain order.
-                n = kv[1]
+                n = kv[1] if kv else 128
                 i = 2 + n
                 if n < 128 and kv[i] == 0x10:
                     key = kv[2:i]
