@@ -172,8 +172,7 @@ class Etcd:
         try:
             found = takeover.begin()
             if found is not None:
-                others = [one for one in found.membership.in_order() if one.id != found.member_id]
-                await refuse_foreign(world, others)
+                await refuse_foreign(world, found.others)
                 takeover.convert()
         finally:
             takeover.close()

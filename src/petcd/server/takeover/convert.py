@@ -1,9 +1,9 @@
 """The database of Go etcd in our form: copied a page at a time, so that its size costs time and no memory.
 
 What is changed on the way: ``members``, ``members_removed`` and the cluster's version become those of the
-consistent index where the buckets of older releases are a mirror only, and ``meta`` gets the term and the
-configuration that releases before 3.5 do not store. Everything else, each revision above all, is the same
-bytes.
+consistent index (the buckets of older releases are a mirror only), and ``meta`` gets the term and the
+configuration, which releases before 3.5 do not store and a ``snapshot restore`` leaves as they were.
+Everything else, each revision above all, is the same bytes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,33 @@ from petcd.server.describe import go_duration
 from petcd.server.ids import hex_id
 from petcd.server.takeover.backup import Backup
 from petcd.server.takeover.look import GoData, Locks, look
-from petcd.server.takeover.membership import conf_state
 from petcd.storage import schema
 from petcd.storage.bbolt import BboltFile
 from petcd.storage.datadir import DataDir
 from petcd.storage.errors import DiskFullError, WriteFailed, write_failed
 from petcd.storage.lmdb_access import Batch, build_file
-from petcd.storage.schema import BUCKETS, CLUSTER, CLUSTER_VERSION, DOWNGRADE, MEMBERS, MEMBERS_REMOVED, META
+from petcd.storage.schema import (
+    BUCKETS,
+    CLUSTER,
+    CLUSTER_VERSION,
+    CONF_STATE,
+    DOWNGRADE,
+    MEMBERS,
+    MEMBERS_REMOVED,
+    META,
+    TERM,
+    Bucket,
+)
 from petcd.storage.wal.reader import segment_names
 
 PROGRESS_SECONDS: Final = 5.0
-_OWN_OF_META: Final = frozenset({schema.CONF_STATE, schema.TERM})
-_OWN_OF_CLUSTER: Final = frozenset({CLUSTER_VERSION, DOWNGRADE})
+_OWN: Final[dict[Bucket, frozenset[bytes]]] = {
+    META: frozenset({CONF_STATE, TERM}),
+    CLUSTER: frozenset({CLUSTER_VERSION, DOWNGRADE}),
+    MEMBERS: frozenset(),
+    MEMBERS_REMOVED: frozenset(),
+}
+"""Keys that are not copied but written by us; none named: all of the bucket."""
 
 Build = Callable[[str, Iterable[Batch]], object]
 """Make a complete, synced backend file of this name; a failure leaves none."""
@@ -167,12 +182,9 @@ class Takeover:
             for leaf in database.batches(bucket):
                 pairs += len(leaf)
                 size += sum([len(key) + len(value) for key, value in leaf])
-                if not found.from_buckets and bucket in (MEMBERS, MEMBERS_REMOVED):
-                    continue
-                if not found.from_buckets and bucket == CLUSTER:
-                    leaf = [pair for pair in leaf if pair[0] not in _OWN_OF_CLUSTER]
-                if bucket == META:
-                    leaf = [pair for pair in leaf if pair[0] not in _OWN_OF_META]
+                own = _OWN.get(bucket)
+                if own is not None:
+                    leaf = [pair for pair in leaf if own and pair[0] not in own]
                 yield bucket, leaf
                 if clock.monotonic() >= due:
                     due = clock.monotonic() + PROGRESS_SECONDS
@@ -182,12 +194,7 @@ class Takeover:
                         **{"pairs": pairs, "of-pairs": total, "bytes": size, "percent": pairs * 100 // total},
                     )
         if found.info.consistent_index:
-            configuration = schema.encode_conf_state(conf_state(found.membership))
-            yield (
-                META,
-                [(schema.CONF_STATE, configuration), (schema.TERM, schema.encode_u64(found.term))],
-            )
-        if not found.from_buckets:
-            membership = found.membership.backend
-            for bucket in (MEMBERS, MEMBERS_REMOVED, CLUSTER):
-                yield bucket, membership.range(bucket, b"", None)
+            configuration = schema.encode_conf_state(found.configuration)
+            yield META, [(CONF_STATE, configuration), (TERM, schema.encode_u64(found.term))]
+        for bucket in (MEMBERS, MEMBERS_REMOVED, CLUSTER):
+            yield bucket, found.membership.backend.range(bucket, b"", None)

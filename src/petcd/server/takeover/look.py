@@ -13,13 +13,19 @@ from petcd.logs import Logger
 from petcd.pb import raftpb
 from petcd.pb.etcdserverpb import Metadata
 from petcd.pb.wire import DecodeError
-from petcd.raft import ENTRY_CONF_CHANGE, ENTRY_NORMAL, ConfChange, Entry, decode_conf_change
+from petcd.raft import ENTRY_CONF_CHANGE, ENTRY_NORMAL, ConfChange, ConfState, Entry, decode_conf_change
 from petcd.raft.errors import ConfChangeError
 from petcd.seams.disk import Disk, File
 from petcd.server.applier import V2, UnknownRequest, decode_request
 from petcd.server.joining import parse_version
-from petcd.server.membership import BadConfChange, Context, Membership
-from petcd.server.takeover.membership import apply_entries, from_buckets, from_tree, v2_keys_error
+from petcd.server.membership import BadConfChange, ClusterMember, Context, Membership
+from petcd.server.takeover.membership import (
+    apply_entries,
+    correct_learners,
+    from_buckets,
+    from_tree,
+    v2_keys_error,
+)
 from petcd.server.v2requests import UnknownV2Request, meaning_of
 from petcd.storage import schema
 from petcd.storage.bbolt import BboltFile, DatabaseInfo, check_database
@@ -50,9 +56,10 @@ class GoData:
     """Of the entry at the consistent index; 0 when nothing has been applied."""
     last_index: int
     membership: Membership
-    """As of the consistent index."""
-    from_buckets: bool
-    """The membership is what the database's buckets say, so that they stay as they are."""
+    configuration: ConfState
+    """Both as of the consistent index."""
+    others: list[ClusterMember]
+    """The other members as of the end of the log, where this member may not have been for a while."""
     segments: list[str]
     """Of the log, as far as a start reads them."""
     snapshots: list[str]
@@ -131,13 +138,14 @@ def look(disk: Disk, data: DataDir, learners_max: int, logger: Logger) -> GoData
         done = entries[: max(0, applied - start.index)]
         for entry in entries[len(done) :]:
             _refuse_unknown(data.wal, entry)
+        configuration = _configuration_of(snapshot)
+        membership = Membership(metadata.ClusterID, MemoryBackend(), learners_max)
+        if start.index:
+            from_tree(snapshot_path, snapshot.data, membership)
+        apply_entries(data.wal, done, membership, configuration)
         if info.storage_version:
             membership = from_buckets(rows)
-        else:
-            membership = Membership(metadata.ClusterID, MemoryBackend(), learners_max)
-            if start.index:
-                from_tree(snapshot_path, snapshot.data, membership)
-            apply_entries(data.wal, done, membership)
+        correct_learners(membership, configuration)
         _refuse_future(database.path, membership.version)
         return GoData(
             database=database,
@@ -147,13 +155,31 @@ def look(disk: Disk, data: DataDir, learners_max: int, logger: Logger) -> GoData
             term=done[-1].term if done else start.term,
             last_index=last,
             membership=membership,
-            from_buckets=bool(info.storage_version),
+            configuration=configuration,
+            others=_others(data.wal, metadata, membership, entries[len(done) :], learners_max),
             segments=segments,
             snapshots=Snapshotter(disk, data.snap).names(),
         )
     except BaseException:
         database.close()
         raise
+
+
+def _others(
+    path: str, own: Metadata, membership: Membership, later: list[Entry], learners_max: int
+) -> list[ClusterMember]:
+    newest = Membership(own.ClusterID, MemoryBackend(), learners_max)
+    for one in membership.in_order():
+        newest.add(one)
+    apply_entries(path, later, newest, ConfState())
+    return [one for one in newest.in_order() if one.id != own.NodeID]
+
+
+def _configuration_of(snapshot: raftpb.Snapshot) -> ConfState:
+    stored = snapshot.metadata.conf_state if snapshot.metadata is not None else None
+    if stored is None:
+        return ConfState()
+    return ConfState(sorted(stored.voters), sorted(stored.learners))
 
 
 def _newest_snapshot(disk: Disk, data: DataDir, logger: Logger) -> tuple[str, raftpb.Snapshot]:

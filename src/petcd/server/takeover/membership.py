@@ -10,18 +10,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from petcd.pb.etcdserverpb import InternalRaftRequest, Request
 from petcd.pb.membershippb import ClusterMemberAttrSetRequest, ClusterVersionSetRequest
 from petcd.pb.wire import DecodeError
-from petcd.raft import ENTRY_CONF_CHANGE, ENTRY_NORMAL, ConfChange, Entry, decode_conf_change
+from petcd.raft import (
+    ADD_LEARNER_NODE,
+    ADD_NODE,
+    ENTRY_CONF_CHANGE,
+    ENTRY_NORMAL,
+    UPDATE_NODE,
+    ConfChange,
+    ConfState,
+    Entry,
+    decode_conf_change,
+)
 from petcd.raft.errors import ConfChangeError
-from petcd.server.membership import BadConfChange, ClusterMember, Membership, MembershipError
+from petcd.server.membership import BadConfChange, ClusterMember, Context, Membership, MembershipError
 from petcd.server.v2requests import UnknownV2Request, meaning_of, parse_attributes
-from petcd.storage import schema
+from petcd.storage.bbolt import BboltFile
 from petcd.storage.errors import CorruptError, IncompatibleError
 from petcd.storage.memory_backend import MemoryBackend
+from petcd.storage.schema import CLUSTER, CLUSTER_VERSION, DOWNGRADE
 
 _KEY_SPACE = "1"
 _SYSTEM = "0"
@@ -59,8 +71,10 @@ def from_tree(path: str, data: bytes, membership: Membership) -> None:
         raise CorruptError(path, f"the tree of the v2 store in it cannot be read ({error!r})") from error
 
 
-def apply_entries(path: str, entries: Iterable[Entry], membership: Membership) -> None:
-    """Carry out what ``entries`` do to the membership. Raises: CorruptError."""
+def apply_entries(
+    path: str, entries: Iterable[Entry], membership: Membership, configuration: ConfState
+) -> None:
+    """Carry out what ``entries`` do to both. Raises: CorruptError, V2KeysError."""
     for entry in entries:
         try:
             if entry.type == ENTRY_NORMAL:
@@ -74,36 +88,51 @@ def apply_entries(path: str, entries: Iterable[Entry], membership: Membership) -
             except MembershipError:
                 continue  # it had no effect
             membership.apply(change)
+            if change.type == UPDATE_NODE:
+                # Go takes all attributes from the change, which does not say so of a learner.
+                member = membership.members[change.node_id]
+                membership.add(replace(member, is_learner=Context.of(change).member.is_learner))
+            _configure(configuration, change)
         except (BadConfChange, ConfChangeError, DecodeError, ValueError) as error:
             raise CorruptError(path, f"entry {entry.index} cannot be read: {error}") from error
         except UnknownV2Request as error:
             raise v2_keys_error(path, f"entry {entry.index} is {error}") from error
 
 
-def from_buckets(rows: Any) -> Membership:
-    """What the buckets of ``rows``, a database, say. Raises: CorruptError."""
+def _configure(configuration: ConfState, change: ConfChange) -> None:
+    """Members change one by one, so that the configuration is never a joint one."""
+    for ids in (configuration.voters, configuration.learners):
+        if change.node_id in ids and change.type != UPDATE_NODE:
+            ids.remove(change.node_id)
+    if change.type == ADD_NODE:
+        configuration.voters = sorted([*configuration.voters, change.node_id])
+    elif change.type == ADD_LEARNER_NODE:
+        configuration.learners = sorted([*configuration.learners, change.node_id])
+
+
+def correct_learners(membership: Membership, configuration: ConfState) -> None:
+    """Go forgets that a member is a learner when its URLs are updated; raft does not."""
+    for member in membership.in_order():
+        is_learner = member.id in configuration.learners
+        if member.is_learner != is_learner:
+            membership.add(replace(member, is_learner=is_learner))
+
+
+def from_buckets(rows: BboltFile) -> Membership:
+    """What the buckets of a database say. Raises: CorruptError."""
     membership = Membership(0, MemoryBackend())
     try:
         membership.restore(rows)
+        for member in membership.in_order():
+            membership.add(member)
+        for member_id in sorted(membership.removed):
+            membership.remove(member_id)
+        for key, value in rows.iterate(CLUSTER):
+            if key in (CLUSTER_VERSION, DOWNGRADE):
+                membership.backend.put(CLUSTER, key, value)
     except (ValueError, TypeError, AttributeError) as error:
         raise CorruptError(rows.path, f"its members cannot be read: {error}") from error
     return membership
-
-
-def conf_state(membership: Membership) -> schema.ConfStateLike:
-    """The configuration that goes with a membership: etcd changes both in one step, and never several
-    members at once."""
-    return _ConfState(membership)
-
-
-class _ConfState:
-    def __init__(self, membership: Membership) -> None:
-        members = membership.in_order()
-        self.voters = [one.id for one in members if not one.is_learner]
-        self.learners = [one.id for one in members if one.is_learner]
-        self.voters_outgoing: list[int] = []
-        self.learners_next: list[int] = []
-        self.auto_leave = False
 
 
 def _apply_request(data: bytes, membership: Membership) -> None:
