@@ -106,6 +106,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         async with self._connecting:
             backoff = Backoff()
+            cause: TransportFailure | None = None
             while True:
                 if self._closed:
                     raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
@@ -115,8 +116,10 @@ class Pool:
                 try:
                     self._current = await self._dialer.first_of(self.balance, left(deadline))
                 except TransportFailure as failure:
+                    if failure.code == Code.UNAVAILABLE:
+                        cause = failure
                     if deadline is not None and loop.time() >= deadline:
-                        raise expired(failure) from None
+                        raise expired(cause) from cause
                     await backoff.pause(left(deadline))
 
     def turn_away(self, connection: ClientConnection) -> None:
