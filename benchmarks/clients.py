@@ -1,0 +1,235 @@
+"""Python clients side by side: puts and gets per second in one process, against the same server.
+
+    python benchmarks/clients.py --seconds 3                      # starts petcd, on memory-backed storage
+    python benchmarks/clients.py --server go --directory /var/tmp
+    python benchmarks/clients.py --endpoint 127.0.0.1:2379
+
+The rows are PyPI's ``etcd3`` (blocking) and ``aetcd`` (asyncio) and petcd's two clients. ``etcd3`` can be
+imported only beside an old protobuf, so each library runs in an interpreter of its own: ``--etcd3-python``
+(``make etcd3-environment`` makes one) and ``--aetcd-python``. What cannot be imported is left out.
+
+``one`` is one call after the other, ``threads`` is 8 threads doing that with one client, ``100`` is 100 tasks
+with one client. ``cpu`` is the client's own processor time per call, in microseconds: unlike calls per second
+it hardly depends on the server and on what else the machine does. Keys have 24 bytes, values 256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+KEYS: Final = [b"bench/clients/%010d" % n for n in range(1000)]
+VALUE: Final = b"v" * 256
+WARM_UP_SECONDS: Final = 0.5
+THREADS: Final = 8
+TASKS: Final = 100
+OPERATIONS: Final = ("put", "get")
+MODES: Final[dict[str, tuple[str, ...]]] = {
+    "etcd3": ("one", "threads"),
+    "petcd.sync": ("one", "threads"),
+    "aetcd": ("one", "100"),
+    "petcd": ("one", "100"),
+}
+
+
+# --- in the worker: nothing here imports petcd unless it is what is measured ------------------------------
+
+
+class Count:
+    """Calls within the measured time, and the processor time they took."""
+
+    def __init__(self, seconds: float) -> None:
+        self.begin = time.perf_counter() + WARM_UP_SECONDS
+        self.end = self.begin + seconds
+        self.cpu = 0.0
+        self.per_worker: list[int] = []
+
+    def row(self) -> dict[str, float]:
+        calls = sum(self.per_worker)
+        return {"rate": calls / (self.end - self.begin), "cpu_us": self.cpu / max(calls, 1) * 1e6}
+
+
+def run_threads(call: Callable[[bytes], object], count: Count, threads: int) -> None:
+    def work() -> None:
+        done = n = 0
+        while (now := time.perf_counter()) < count.end:
+            call(KEYS[n % 1000])
+            n += 1
+            if now >= count.begin:
+                done += 1
+        count.per_worker.append(done)
+
+    pool = [threading.Thread(target=work) for _ in range(threads)]
+    for thread in pool:
+        thread.start()
+    time.sleep(max(0.0, count.begin - time.perf_counter()))
+    before = time.process_time()
+    for thread in pool:
+        thread.join()
+    count.cpu = time.process_time() - before
+
+
+async def run_tasks(call: Callable[[bytes], Awaitable[object]], count: Count, tasks: int) -> None:
+    async def work() -> None:
+        done = n = 0
+        while (now := time.perf_counter()) < count.end:
+            await call(KEYS[n % 1000])
+            n += 1
+            if now >= count.begin:
+                done += 1
+        count.per_worker.append(done)
+
+    running = [asyncio.ensure_future(work()) for _ in range(tasks)]
+    await asyncio.sleep(max(0.0, count.begin - time.perf_counter()))
+    before = time.process_time()
+    await asyncio.gather(*running)
+    count.cpu = time.process_time() - before
+
+
+def blocking(library: str, host: str, port: int) -> Any:
+    if library == "etcd3":
+        import etcd3  # type: ignore[import-not-found]
+
+        return etcd3.client(host=host, port=port)
+    from petcd.client.sync import Client
+
+    return Client(f"{host}:{port}")
+
+
+def on_asyncio(library: str, host: str, port: int) -> Any:
+    if library == "aetcd":
+        import aetcd  # type: ignore[import-not-found]
+
+        return aetcd.Client(host=host, port=port)
+    from petcd.client import Client
+
+    return Client(f"{host}:{port}")
+
+
+def worker(library: str, mode: str, operation: str, endpoint: str, seconds: float) -> dict[str, float]:
+    host, _, port = endpoint.rpartition(":")
+    if library in ("etcd3", "petcd.sync"):
+        client = blocking(library, host, int(port))
+        call = client.get if operation == "get" else lambda key: client.put(key, VALUE)
+        client.put(KEYS[0], VALUE)
+        count = Count(seconds)
+        run_threads(call, count, 1 if mode == "one" else THREADS)
+        client.close()
+        return count.row()
+
+    async def main() -> dict[str, float]:
+        async with on_asyncio(library, host, int(port)) as client:
+            call = client.get if operation == "get" else lambda key: client.put(key, VALUE)
+            await client.put(KEYS[0], VALUE)
+            count = Count(seconds)
+            await run_tasks(call, count, 1 if mode == "one" else TASKS)
+            return count.row()
+
+    return asyncio.run(main())
+
+
+# --- in the parent ----------------------------------------------------------------------------------------
+
+
+def measure(
+    python: str, library: str, mode: str, operation: str, endpoint: str, seconds: float
+) -> dict[str, float] | None:
+    """One cell; None when the library cannot be used there."""
+    done = subprocess.run(
+        [python, __file__, "--worker", library, mode, operation, endpoint, str(seconds)],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+        check=False,
+    )
+    if done.returncode:
+        if "ModuleNotFoundError" not in done.stderr:
+            print(done.stderr, file=sys.stderr)
+        return None
+    row: dict[str, float] = json.loads(done.stdout)
+    return row
+
+
+def fill_keys(endpoint: str) -> None:
+    """So that every get finds its key."""
+    from petcd.client.sync import Client
+
+    with Client(endpoint) as client:
+        for key in KEYS:
+            client.put(key, VALUE)
+
+
+def report(options: argparse.Namespace, endpoint: str) -> None:
+    pythons = {"etcd3": options.etcd3_python, "aetcd": options.aetcd_python}
+    fill_keys(endpoint)
+    rates: dict[tuple[str, str, str], float] = {}
+    print(
+        f"{'client':<12}{'mode':<10}{'call':<6}{'calls/s':>10}{'cpu us':>9}  {'times etcd3':>12}{'aetcd':>8}"
+    )
+    for library, modes in MODES.items():
+        if options.only and library not in options.only:
+            continue
+        for mode in modes:
+            for operation in OPERATIONS:
+                python = pythons.get(library) or sys.executable
+                row = measure(python, library, mode, operation, endpoint, options.seconds)
+                if row is None:
+                    print(f"{library:<12}{mode:<10}{operation:<6}{'absent':>10}")
+                    continue
+                rates[library, mode, operation] = rate = row["rate"]
+                ours = library.startswith("petcd")
+                many = "one" if mode == "one" else ""
+                beside = [
+                    rates.get((other, many or ("threads" if other == "etcd3" else "100"), operation))
+                    for other in ("etcd3", "aetcd")
+                ]
+                ratios = [f"{rate / one:.1f}" if ours and one else "" for one in beside]
+                print(
+                    f"{library:<12}{mode:<10}{operation:<6}{rate:>10,.0f}{row['cpu_us']:>9.0f}"
+                    f"  {ratios[0]:>12}{ratios[1]:>8}",
+                    flush=True,
+                )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        library, mode, operation, endpoint, seconds = sys.argv[2:7]
+        print(json.dumps(worker(library, mode, operation, endpoint, float(seconds))))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    etcd3 = ROOT / ".venv-etcd3/bin/python"
+    parser.add_argument("--server", choices=("petcd", "go"), default="petcd")
+    parser.add_argument("--endpoint", default="", help="a server that runs already")
+    parser.add_argument(
+        "--directory", default="/dev/shm", help="where the server's data go (default: memory)"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each cell")
+    parser.add_argument("--etcd3-python", default=str(etcd3) if etcd3.exists() else "")
+    parser.add_argument("--aetcd-python", default="")
+    parser.add_argument("--only", nargs="*", choices=tuple(MODES), default=())
+    options = parser.parse_args()
+    if options.endpoint:
+        report(options, options.endpoint)
+        return
+    sys.path.insert(0, str(ROOT))
+    from tests.servers import serving
+
+    with (
+        tempfile.TemporaryDirectory(dir=options.directory, prefix="clients-") as directory,
+        serving(options.server, Path(directory) / "member") as server,
+    ):
+        report(options, server.endpoint)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""How calls of threads reach a cluster: the rule of ``petcd.client.pool``, with threads in place of tasks.
+
+A call is repeated when the server cannot have acted on it, or when repeating it changes nothing. Everything
+here may be used by any thread; in a forked child the next call makes connections of the child's own.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from petcd.client.balance import Balance
+from petcd.client.credentials import API_VERSION, AUTHENTICATE, Credentials, Metadata
+from petcd.client.endpoints import Endpoint, parse
+from petcd.client.sync.connection import Connection, connect
+from petcd.client.tls import Tls
+from petcd.errors import AuthNotEnabled, Code, EtcdError, NoLeader, NotSupportedForLearner
+from petcd.net.grpc.client import TransportFailure
+
+if TYPE_CHECKING:
+    import ssl
+
+    from petcd.pb.message import Message
+
+M = TypeVar("M", bound="Message")
+
+_REFUSALS_MAX: Final = 3
+_PAUSE_FIRST: Final = 0.025
+_PAUSE_MAX: Final = 1.0
+
+
+class Pool:
+    """The connection in use, and how calls go over it."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        tls: ssl.SSLContext | Tls | None,
+        user: str,
+        password: str,
+        dial_timeout: float,
+        keepalive: float,
+        keepalive_timeout: float,
+        shuffle: bool,
+    ) -> None:
+        self.balance = Balance([parse(text) for text in endpoints], shuffle=shuffle)
+        self._tls = tls
+        self._dial_timeout = dial_timeout
+        self._keepalive = keepalive
+        self._keepalive_timeout = keepalive_timeout
+        self._credentials = _Credentials(user, password)
+        self._current: Connection | None = None
+        self._at: dict[Connection, Endpoint] = {}
+        """Every connection that is not closed yet, and where it goes."""
+        self._connecting = threading.Lock()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        self._closed.set()
+        for connection in list(self._at):
+            connection.close("the client is closed")
+        self._at.clear()
+        self._current = None
+
+    def forked(self) -> None:
+        """In the child, before anything else runs: what the parent has stays the parent's."""
+        for connection in self._at:
+            connection.abandon()
+        self._at = {}
+        self._current = None
+        self._connecting = threading.Lock()
+        closed, self._closed = self._closed.is_set(), threading.Event()
+        if closed:
+            self._closed.set()
+        self._credentials.lock = threading.Lock()
+
+    # --- connections ------------------------------------------------------------------------------------
+
+    def _dial(self, endpoint: Endpoint, deadline: float | None) -> Connection:
+        timeout = self._dial_timeout if deadline is None else min(_left(deadline), self._dial_timeout)
+        if timeout <= 0:
+            raise _expired()
+        secure = endpoint.wants_tls if endpoint.wants_tls is not None else self._tls is not None
+        context: ssl.SSLContext | None = None
+        name = ""
+        if secure:
+            tls = self._tls or Tls()
+            context, name = (tls.context(), tls.server_name) if isinstance(tls, Tls) else (tls, "")
+        return connect(
+            endpoint.host,
+            endpoint.port,
+            timeout=timeout,
+            tls=context,
+            server_name=name,
+            keepalive=self._keepalive,
+            keepalive_timeout=self._keepalive_timeout,
+        )
+
+    def _connection(self, deadline: float | None) -> Connection:
+        """The connection in use, or a new one; goes round the endpoints until ``deadline``."""
+        patience = -1.0 if deadline is None else max(0.0, _left(deadline))
+        if not self._connecting.acquire(timeout=patience):
+            raise _expired()
+        try:
+            pause = _PAUSE_FIRST
+            while True:
+                for health in self.balance.order(time.monotonic()):
+                    if self._closed.is_set():
+                        raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+                    current = self._current
+                    if current is not None and current.usable:
+                        return current
+                    try:
+                        fresh = self._dial(health.endpoint, deadline)
+                    except TransportFailure as failure:
+                        if deadline is not None and _left(deadline) <= 0:
+                            raise _expired(failure) from None
+                        self.balance.failed(health.endpoint, time.monotonic())
+                    else:
+                        self._sweep()
+                        self._at[fresh] = health.endpoint
+                        self._current = fresh
+                        if self._closed.is_set():  # meanwhile, by another thread that could not see it yet
+                            fresh.close("the client is closed")
+                        return fresh
+                pause = self._rest(pause, deadline)
+        finally:
+            self._connecting.release()
+
+    def _turn_away(self, connection: Connection) -> None:
+        """This connection's server is of no use now: others come first."""
+        if self._current is not connection or (len(self.balance) == 1 and connection.usable):
+            return
+        self._current = None
+        endpoint = self._at.get(connection)
+        if endpoint is not None:
+            self.balance.failed(endpoint, time.monotonic())
+
+    def _sweep(self) -> None:
+        """Close what was turned away and has no calls any more."""
+        for connection in list(self._at):
+            if connection is not self._current and not connection.active_count:
+                connection.close()
+                self._at.pop(connection, None)
+
+    def _rest(self, pause: float, deadline: float | None) -> float:
+        """Wait for between half and all of ``pause`` seconds; the next pause."""
+        seconds = pause * (0.5 + random.random() / 2)
+        if deadline is not None:
+            seconds = max(0.0, min(seconds, _left(deadline)))
+        self._closed.wait(seconds)
+        return min(pause * 2, _PAUSE_MAX)
+
+    # --- calls ------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        path: bytes,
+        request: Message,
+        response: type[M],
+        *,
+        repeatable: bool,
+        timeout: float | None,
+        extra: Metadata = (),
+        confirm: Callable[[M], bool] | None = None,
+    ) -> M:
+        """One unary call. Raises EtcdError.
+
+        ``repeatable`` and ``confirm`` mean what they do in ``petcd.client.pool``: the first that it may be
+        sent again, the second how a later attempt's answer shows that no attempt before was acted on.
+        """
+        credentials = self._credentials
+        message = request.encode()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        # The server is told the whole of it at first: the same few bytes for every call.
+        limit = timeout
+        pause = _PAUSE_FIRST
+        refusals = 0
+        doubt: EtcdError | None = None
+        while True:
+            asked = False
+            connection = self._current
+            try:
+                if connection is None or not connection.usable:
+                    connection = self._connection(deadline)
+                if credentials.wanted:
+                    credentials.log_in_over(connection, deadline)
+                identity = credentials.metadata
+                asked = True
+                answer = response.decode(
+                    connection.unary(
+                        path,
+                        message,
+                        metadata=(*identity, *extra) if extra else identity,
+                        timeout=limit,
+                        deadline=deadline,
+                    )
+                )
+                if doubt is not None and confirm is not None and not confirm(answer):
+                    raise doubt
+                return answer
+            except EtcdError as error:
+                if error is doubt or connection is None:
+                    raise (doubt or error) from None
+                if asked and credentials.refused(error) and refusals < _REFUSALS_MAX:
+                    refusals += 1
+                    credentials.expire(identity)
+                    continue
+                unknown = asked and _may_have_acted(error)
+                if not self._may_pass(error) or (unknown and not repeatable and confirm is None):
+                    if error.code == Code.DEADLINE_EXCEEDED and len(self.balance) > 1:
+                        self._turn_away(connection)
+                    if doubt is not None:
+                        raise doubt from error
+                    raise
+                if unknown and not repeatable and doubt is None:
+                    doubt = error
+                self._turn_away(connection)
+                if deadline is not None and _left(deadline) <= 0:
+                    raise doubt or _expired(error) from error
+            pause = self._rest(pause, deadline)
+            limit = None if deadline is None else _left(deadline)
+
+    def call_at(
+        self,
+        endpoint: str | None,
+        path: bytes,
+        request: Message,
+        response: type[M],
+        *,
+        repeatable: bool,
+        timeout: float | None,
+    ) -> M:
+        """``call`` at one endpoint, over a connection for this call alone; None: wherever the client is."""
+        if endpoint is None:
+            return self.call(path, request, response, repeatable=repeatable, timeout=timeout)
+        credentials = self._credentials
+        deadline = None if timeout is None else time.monotonic() + timeout
+        connection = self._dial(parse(endpoint), deadline)
+        try:
+            for refusals in range(_REFUSALS_MAX + 1):
+                if credentials.wanted:
+                    credentials.log_in_over(connection, deadline)
+                identity = credentials.metadata
+                try:
+                    answer = connection.unary(
+                        path, request.encode(), metadata=identity, timeout=timeout, deadline=deadline
+                    )
+                    return response.decode(answer)
+                except EtcdError as error:
+                    if not credentials.refused(error) or refusals == _REFUSALS_MAX:
+                        raise
+                    credentials.expire(identity)
+            raise AssertionError("unreachable")
+        finally:
+            connection.close()
+
+    def _may_pass(self, error: EtcdError) -> bool:
+        """Whether another attempt, elsewhere or later, may go better."""
+        if isinstance(error, NotSupportedForLearner):
+            return len(self.balance) > 1
+        return error.code == Code.UNAVAILABLE
+
+
+def _may_have_acted(error: EtcdError) -> bool:
+    """Whether a server that said this, or nothing, may have carried the call out."""
+    if isinstance(error, TransportFailure):
+        return error.sent
+    return not isinstance(error, NoLeader | NotSupportedForLearner)
+
+
+class _Credentials(Credentials):
+    """The user's token, for threads."""
+
+    def __init__(self, user: str, password: str) -> None:
+        super().__init__(user, password)
+        self.lock = threading.Lock()
+
+    def log_in_over(self, connection: Connection, deadline: float | None) -> None:
+        """Get a token over this connection, unless another thread has got one meanwhile."""
+        from petcd.pb.etcdserverpb import auth as pb
+
+        if not self.lock.acquire(timeout=-1.0 if deadline is None else max(0.0, _left(deadline))):
+            raise _expired()
+        try:
+            if not self.wanted:
+                return
+            request = pb.AuthenticateRequest(name=self.user, password=self._password)
+            try:
+                answer = connection.unary(
+                    AUTHENTICATE, request.encode(), metadata=(API_VERSION,), deadline=deadline
+                )
+            except AuthNotEnabled:
+                # Authentication is off. A tuple of its own, because ``expire`` tells logins apart by it.
+                self.metadata = (API_VERSION,)
+            else:
+                token = pb.AuthenticateResponse.decode(answer).token.encode()
+                self.metadata = (API_VERSION, (b"token", token), (b"authorization", token))
+            self.wanted = False
+        finally:
+            self.lock.release()
+
+
+def _left(deadline: float) -> float:
+    return deadline - time.monotonic()
+
+
+def _expired(cause: EtcdError | None = None) -> TransportFailure:
+    """Time is up before anything was sent; the text keeps what stood in the way."""
+    text = "context deadline exceeded" + (f", latest error: {cause.text}" if cause is not None else "")
+    return TransportFailure(Code.DEADLINE_EXCEEDED, text, sent=False)
