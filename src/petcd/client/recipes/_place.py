@@ -7,13 +7,12 @@ line. Whoever waits watches the youngest key older than its own: one release wak
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from petcd.client import Comparison, Get, GetResult, KeyValue, LeaseLost, Put, TxnResult, compare
-from petcd.client.recipes._session import TTL, Name, Session, folder, look_again, persist, unless
-from petcd.errors import EtcdError, LeaseNotFound
+from petcd.client.recipes._session import TTL, Name, Session, folder, guard, look_again, persist, unless
+from petcd.errors import LeaseNotFound
 
 if TYPE_CHECKING:
     from petcd.client.client import Client
@@ -75,23 +74,10 @@ class Place:
             return False
         # The key is there without this transaction when an earlier sending of it was carried out after all.
         self.token = done.revision if done else pairs(done, 0)[0].create_revision
-        self._guard = asyncio.ensure_future(self._keep_watch(done.revision))
+        self._guard = asyncio.ensure_future(
+            guard(self._client, self._session, self.key, self.token, done.revision, self.lost)
+        )
         return True
-
-    async def _keep_watch(self, revision: int) -> None:
-        """Set ``lost`` in time: the watch usually knows before the next renewal of the lease does."""
-        # A key that can no longer be watched counts as lost.
-        with contextlib.suppress(LeaseLost, EtcdError):
-            await unless(self._session.lost, self.lease, self._deleted(revision))
-        self.lost.set()
-
-    async def _deleted(self, revision: int) -> None:
-        while True:
-            await look_again(self._client, self.key, revision, puts=False)
-            seen = await persist(lambda: self._client.get(self.key))
-            if seen.first is None or seen.first.create_revision != self.token:
-                return
-            revision = seen.revision
 
     async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``. Raises LeaseLost, and cancels it, when the place is lost first."""

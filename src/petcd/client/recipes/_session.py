@@ -8,10 +8,11 @@ want to wait so long puts ``asyncio.timeout`` around the recipe.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from petcd.client import LeaseLost, TransportFailure
+from petcd.client import Event, LeaseLost, TransportFailure
 from petcd.client.pool import Backoff
 from petcd.errors import Code, Compacted, EtcdError, RequestTooManyRequests
 
@@ -69,6 +70,7 @@ async def look_again(
     prefix: bool = False,
     puts: bool = True,
     deletes: bool = True,
+    matters: Callable[[Event], bool] = lambda _: True,
 ) -> None:
     """Wait for a change of the key or prefix after revision ``after``.
 
@@ -77,11 +79,17 @@ async def look_again(
     watch = client.watch(key, prefix=prefix, start_revision=after + 1, puts=puts, deletes=deletes)
     try:
         async with watch:
-            async for _ in watch:
-                return
+            async for event in watch:
+                if matters(event):
+                    return
     except Compacted:
         return
-    raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+    raise client_closed()
+
+
+def client_closed() -> TransportFailure:
+    """What is raised where a watch ends because its client was closed."""
+    return TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
 
 
 async def unless(lost: asyncio.Event, lease: int, work: Coroutine[Any, Any, T]) -> T:
@@ -138,3 +146,25 @@ class Session:
                 await persist(lambda: self._client.leases.revoke(self.id))
         except (TimeoutError, EtcdError):
             return  # it expires by itself, or has done so
+
+
+async def guard(
+    client: Client, session: Session, key: bytes, token: int, revision: int, lost: asyncio.Event
+) -> None:
+    """Set ``lost`` when the lease is lost or its key, created at ``token`` and seen at ``revision``, deleted.
+
+    The watch usually knows before the next renewal of the lease does. A key that can no longer be watched
+    counts as lost.
+    """
+
+    async def deleted(after: int) -> None:
+        while True:
+            await look_again(client, key, after, puts=False)
+            seen = await persist(lambda: client.get(key))
+            if seen.first is None or seen.first.create_revision != token:
+                return
+            after = seen.revision
+
+    with contextlib.suppress(LeaseLost, EtcdError):
+        await unless(session.lost, session.id, deleted(revision))
+    lost.set()

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from petcd.client import Get, KeyValue, LeaseLost, Put, TransportFailure, compare
+from petcd.client import Get, KeyValue, LeaseLost, Put, compare
 from petcd.client.recipes._place import Holder, Place, pairs
-from petcd.client.recipes._session import TTL, Name, as_bytes, look_again, persist
-from petcd.errors import Code, Compacted, LeaseNotFound
+from petcd.client.recipes._session import TTL, Name, as_bytes, client_closed, look_again, persist
+from petcd.errors import Compacted, LeaseNotFound
 
 if TYPE_CHECKING:
     from petcd.client.client import Client
@@ -133,6 +133,6 @@ class Election(Holder):
                         told = leader.token, event.revision
                         yield Leader.of(event.kv)
                     else:
-                        raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+                        raise client_closed()
             except Compacted:
                 continue
