@@ -55,6 +55,10 @@ class Database(Protocol):
 
     def last_key(self, bucket: Bucket) -> bytes | None: ...
 
+    def backwards(self, bucket: Bucket) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs of a bucket, the last one first."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -75,11 +75,16 @@ class LmdbReader:
 
     def last_key(self, bucket: Bucket) -> bytes | None:
         """The greatest key."""
+        return next((key for key, _ in self.backwards(bucket)), None)
+
+    def backwards(self, bucket: Bucket) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs from the last to the first."""
         if bucket not in FIXED_KEYS:
-            return max((key for key, _ in self.range(bucket, b"", None)), default=None)
+            yield from reversed(self.range(bucket, b"", None))
+            return
         with self._txn.cursor(self._dbs[bucket]) as cursor:
-            key: bytes | None = cursor.key() if cursor.last() else None
-            return key
+            if cursor.last():
+                yield from cursor.iterprev()
 
     def close(self) -> None:
         self._txn.abort()

@@ -24,7 +24,7 @@ _PADDING: Final = 11
 class Tool(Leaf):
     """A runnable command, with what cobra checks of its arguments before it runs."""
 
-    __slots__ = ("exactly", "required")
+    __slots__ = ("exactly", "required", "single_dash")
 
     def __init__(
         self,
@@ -35,10 +35,13 @@ class Tool(Leaf):
         *,
         required: tuple[str, ...] = (),
         exactly: int | None = None,
+        single_dash: bool = False,
     ) -> None:
         super().__init__(run, use, flags, description)
         self.required = required
         self.exactly = exactly
+        self.single_dash = single_dash
+        """Its flags are those of a plain Go program: ``-raw`` is ``--raw``."""
 
 
 class Node(Command):
@@ -52,10 +55,10 @@ class Node(Command):
         return found
 
 
-def execute(root: Node, arguments: Sequence[str]) -> int:
-    """Run one command line; the exit status."""
+def execute(root: Node, arguments: Sequence[str], *, again_on_stdout: bool = False) -> int:
+    """Run one command line; the exit status. ``again_on_stdout`` is how etcd-dump-db repeats a mistake."""
     command, rest, words = find(root, arguments)
-    if command is root and words:
+    if command is root and words and root.children:
         word = rest[words[0]]
         if word == "help":
             del rest[words[0]]
@@ -64,13 +67,16 @@ def execute(root: Node, arguments: Sequence[str]) -> int:
         similar = root.suggestions(word)
         if similar:
             text += "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in similar)
-        complain(f"Error: {text}\nRun '{root.name} --help' for usage.\nError: {text}")
+        complain(f"Error: {text}\nRun '{root.name} --help' for usage.")
+        _repeat(text, again_on_stdout)
         return ERROR
     tool = command.leaf() if command.module else None
     assert tool is None or isinstance(tool, Tool)
     flags = FlagSet(tool.flags if tool else ())
     flags.add(command.inherited())
     flags.add([boolean("help", f"help for {command.name}", "h")])
+    if tool is not None and tool.single_dash:
+        rest = _double_dashes(tool, rest)
     try:
         positional, dash = flags.parse(rest)
         if flags["help"] or tool is None:
@@ -82,11 +88,18 @@ def execute(root: Node, arguments: Sequence[str]) -> int:
     except FlagError as error:
         complain(f"Error: {error}")
         complain(usage_text(command))
-        complain(f"Error: {error}")
+        _repeat(str(error), again_on_stdout)
         return ERROR
     from petcd.cli.etcdctl.context import Context
 
     return run(tool, Context(command, flags, positional, dash, list(arguments)))
+
+
+def _repeat(text: str, on_stdout: bool) -> None:
+    if on_stdout:
+        write(text + "\n")
+    else:
+        complain(f"Error: {text}")
 
 
 def run(leaf: Leaf, context: Context) -> int:
@@ -103,6 +116,13 @@ def run(leaf: Leaf, context: Context) -> int:
         complain(f"Error: {error}")
         return ERROR
     return SUCCESS
+
+
+def _double_dashes(tool: Tool, arguments: list[str]) -> list[str]:
+    names = {flag.name for flag in tool.flags} | {"help"}
+    return [
+        f"-{word}" if word[:1] == "-" and word[1:].partition("=")[0] in names else word for word in arguments
+    ]
 
 
 def _check(tool: Tool, flags: FlagSet, positional: list[str]) -> None:
@@ -147,8 +167,8 @@ def usage_text(command: Command) -> str:
     local = [*(leaf.flags if leaf else ()), *command.persistent]
     local.append(boolean("help", f"help for {command.name}", "h"))
     out.append("\nFlags:\n" + usages(local))
-    if command.parent is not None:
-        out.append("\nGlobal Flags:\n" + usages(command.parent.inherited()))
+    if command.parent is not None and (inherited := command.parent.inherited()):
+        out.append("\nGlobal Flags:\n" + usages(inherited))
     if command.children:
         out.append(f'\nUse "{command.path} [command] --help" for more information about a command.\n')
     return "".join(out)

@@ -82,13 +82,16 @@ class BboltFile:
     Buckets that etcd does not have are left aside (``unknown``).
     """
 
-    def __init__(self, file: File) -> None:
-        """Look at the metas and the bucket of buckets. Raises: CorruptError."""
+    def __init__(self, file: File, *, damaged: bool = False) -> None:
+        """Look at the metas and the bucket of buckets. Raises: CorruptError.
+
+        With ``damaged`` the metas are all that must be right, and ``leaf_at`` all that can be asked.
+        """
         self._file = file
         self._file_bytes = file.size()
         self.meta = self._choose_meta()
         meta = self.meta
-        if meta.high_water * meta.page_bytes > self._file_bytes:
+        if not damaged and meta.high_water * meta.page_bytes > self._file_bytes:
             self._corrupt(
                 f"truncated: {meta.high_water} pages of {meta.page_bytes} bytes are in use, the file has "
                 f"{self._file_bytes} bytes"
@@ -98,7 +101,8 @@ class BboltFile:
         self.unknown: list[bytes] = []
         """Names of buckets that are not etcd's; the first of them, when there are many."""
         self._roots: dict[bytes, _Root] = {}
-        self._read_roots()
+        if not damaged:
+            self._read_roots()
 
     @property
     def path(self) -> str:
@@ -155,23 +159,45 @@ class BboltFile:
 
     def last_key(self, bucket: Bucket) -> bytes | None:
         """The greatest key. Raises: CorruptError."""
+        return next((key for key, _ in self.backwards(bucket)), None)
+
+    def backwards(self, bucket: Bucket) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs from the last to the first. Raises: CorruptError."""
         root = self._roots.get(bucket)
         if root is None:
-            return None
+            return
+        budget = _Budget(self.meta.high_water)
+        page, flags, count = self._root_page(root, budget)
+        levels: list[list[tuple[bytes, int]]] = []
         number = root.page
-        page, flags, count = self._root_page(root)
-        depth = 0
-        while flags == BRANCH:
-            depth += 1
-            if depth > _DEPTH_MAX:
-                self._corrupt(f"a tree deeper than {_DEPTH_MAX} pages", number)
-            number = self._branch(number, page, count)[-1][1]
-            page, flags, count = self._page(number)
-        leaf = self._leaf(number, page, count, 0)
-        return leaf[-1][0] if leaf else None
+        while True:
+            if flags == BRANCH:
+                if len(levels) == _DEPTH_MAX:
+                    self._corrupt(f"a tree deeper than {_DEPTH_MAX} pages", number)
+                levels.append(self._branch(number, page, count))
+            else:
+                yield from reversed(self._leaf(number, page, count, 0))
+            while levels and not levels[-1]:
+                levels.pop()
+            if not levels:
+                return
+            number = levels[-1].pop()[1]
+            page, flags, count = self._page(number, budget)
 
     def close(self) -> None:
         """Nothing to give up; the file is its opener's."""
+
+    def leaf_at(self, number: int) -> tuple[list[tuple[bytes, bytes]], int]:
+        """The pairs of a leaf that holds no buckets, and how many pages it takes: for damaged files.
+
+        Of any other page no pairs. Raises: CorruptError.
+        """
+        page, flags, count = self._whole_page(number)
+        pages = len(page) // self.meta.page_bytes
+        if flags != LEAF:
+            return [], 1
+        first = LEAF_ELEMENT.unpack_from(page, HEADER_BYTES) if count else (0,)
+        return ([], pages) if first[0] else (self._leaf(number, page, count, 0), pages)
 
     # ------------------------------------------------------------------ the whole file
 
