@@ -128,6 +128,8 @@ class GoDirectory:
     """The last entry's index unless given."""
     contents: Contents | None = None
     """``rows(applied)`` unless given."""
+    configuration: tuple[list[int], list[int]] = field(default_factory=lambda: ([MEMBER], []))
+    """Voters and learners in the ``.snap`` file."""
 
     def write(self, disk: Disk, path: str) -> None:
         member = f"{path}/member"
@@ -147,7 +149,7 @@ class GoDirectory:
         )
         if self.snapshot:
             term = first[-1].term
-            conf_state = raftpb.ConfState(voters=[MEMBER])
+            conf_state = raftpb.ConfState(voters=self.configuration[0], learners=self.configuration[1])
             metadata = raftpb.SnapshotMetadata(conf_state=conf_state, index=self.snapshot, term=term)
             Snapshotter(disk, f"{member}/snap").save(raftpb.Snapshot(data=self.tree, metadata=metadata))
             wal.write(wal.encode([], None, True, encode_snapshot_record(self.snapshot, term, None)))
