@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from petcd.cli.benchmark import perfdash
@@ -26,22 +27,26 @@ Worker = Coroutine[Any, Any, None]
 _DIALS_AT_ONCE: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command line, understood."""
+
+    flags: FlagSet
+    arguments: list[str]
+    endpoints: list[Endpoint]
+    dialer: Dialer
+    identity: Identity
+
+
 class Bench:
     """What a command is given. Its channels stand when the command begins."""
 
-    def __init__(
-        self,
-        flags: FlagSet,
-        arguments: Sequence[str],
-        endpoints: Sequence[Endpoint],
-        dialer: Dialer,
-        identity: Identity,
-    ) -> None:
-        self.flags = flags
-        self.arguments = list(arguments)
-        self.endpoints = list(endpoints)
-        self.dialer = dialer
-        self.identity = identity
+    def __init__(self, line: Line) -> None:
+        self.flags = line.flags
+        self.arguments = line.arguments
+        self.endpoints = line.endpoints
+        self.dialer = line.dialer
+        self.identity = line.identity
         self.channels: list[Channel] = []
         self.reports: list[Report] = []
         self.working = False

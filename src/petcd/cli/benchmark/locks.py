@@ -78,7 +78,7 @@ class ClientLock(_Leased):
     _prefix = _NAME + b"/"
 
     @property
-    def _key(self) -> bytes:
+    def key(self) -> bytes:
         return self._prefix + f"{self.lease:x}".encode()
 
     async def lock(self) -> None:
@@ -89,10 +89,10 @@ class ClientLock(_Leased):
             sort_order=pb.SortOrder.ASCEND,
             sort_target=pb.SortTarget.CREATE,
         )
-        put = pb.PutRequest(key=self._key, lease=self.lease)
-        own = pb.RangeRequest(key=self._key)
+        put = pb.PutRequest(key=self.key, lease=self.lease)
+        own = pb.RangeRequest(key=self.key)
         request = pb.TxnRequest(
-            compare=[pb.Compare(target=pb.CompareTarget.CREATE, key=self._key, create_revision=0)],
+            compare=[pb.Compare(target=pb.CompareTarget.CREATE, key=self.key, create_revision=0)],
             success=[pb.RequestOp(request_put=put), pb.RequestOp(request_range=first)],
             # Left over from an attempt that failed half-way.
             failure=[pb.RequestOp(request_range=own), pb.RequestOp(request_range=first)],
@@ -121,7 +121,7 @@ class ClientLock(_Leased):
             if not response.kvs or response.header is None:
                 break
             await self._deleted(response.kvs[0].key, response.header.revision + 1)
-        answer = await self.channel.unary(paths.RANGE, pb.RangeRequest(key=self._key).encode())
+        answer = await self.channel.unary(paths.RANGE, pb.RangeRequest(key=self.key).encode())
         if not pb.RangeResponse.decode(answer).kvs:
             raise LeaseNotFound
 
@@ -136,7 +136,7 @@ class ClientLock(_Leased):
             stream.close()
 
     async def unlock(self) -> None:
-        request = pb.DeleteRangeRequest(key=self._key)
+        request = pb.DeleteRangeRequest(key=self.key)
         await self.channel.unary(paths.DELETE_RANGE, request.encode())
 
 

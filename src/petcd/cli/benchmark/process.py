@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from petcd.cli.benchmark import commands
+from petcd.cli.benchmark.bench import Bench, Line
 from petcd.cli.benchmark.commands import GLOBAL_FLAGS, NAME, Command
 from petcd.cli.benchmark.failures import BAD_LINE, DONE, Failure, Stopped
 from petcd.cli.benchmark.leases import LEASE_KEEPALIVE
@@ -32,9 +33,6 @@ from petcd.cli.etcdctl.golang import quote
 from petcd.cli.etcdctl.grammar import FlagError, FlagSet, HelpRequested, boolean
 from petcd.cli.etcdctl.session import describe
 from petcd.errors import EtcdError
-
-if TYPE_CHECKING:
-    from petcd.cli.benchmark.bench import Bench
 
 COMMANDS: Final[tuple[Command, ...]] = (
     PUT,
@@ -138,7 +136,9 @@ def _command(command: Command, arguments: list[str]) -> int:
         complain(f"Error: {error}\n{commands.usage(program(), command)}")
         return BAD_LINE
     try:
-        _run(_session(command, flags, words))
+        _check(flags)
+        command.check(flags, words)
+        _run(_session(command, Line(flags, words, endpoints(flags), dialer(flags), identity(flags))))
     except Stopped as stopped:
         complain("stopped: the report covers what was done so far")
         return 128 + stopped.signal
@@ -177,13 +177,9 @@ def _check(flags: FlagSet) -> None:
             raise Failure(f"expected --{name} not below 0, got ({flags[name]})")
 
 
-async def _session(command: Command, flags: FlagSet, words: list[str]) -> None:
+async def _session(command: Command, line: Line) -> None:
     """Connect, run, close. Raises Failure, Stopped, EtcdError."""
-    from petcd.cli.benchmark.bench import Bench
-
-    _check(flags)
-    command.check(flags, words)
-    bench = Bench(flags, words, endpoints(flags), dialer(flags), identity(flags))
+    bench = Bench(line)
     loop = asyncio.get_running_loop()
     this = asyncio.current_task()
     assert this is not None

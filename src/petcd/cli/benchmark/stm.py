@@ -10,6 +10,7 @@ Four levels, by how reads are made and what the commit compares (the fourth adds
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from random import sample
 from typing import Final
@@ -41,7 +42,7 @@ def _mod(key: bytes, result: int, revision: int) -> pb.Compare:
     return pb.Compare(result=result, target=pb.CompareTarget.MOD, key=key, mod_revision=revision)
 
 
-class _Transaction:
+class Transaction:
     """One transaction of one client, over all its attempts."""
 
     def __init__(self, channel: Channel, level: str) -> None:
@@ -108,30 +109,37 @@ async def _run(
     turns: Iterator[Sequence[bytes]],
     pacer: Pacer,
     locker: Locker,
-    bench: Bench,
+    flags: FlagSet,
     report: Report,
 ) -> None:
-    level, percent, size = bench.flags["isolation"], bench.flags["txn-wr-percent"], bench.flags["val-size"]
+    """One client: the next transaction when the last one has passed."""
     for keys in turns:
         began = clock()
         try:
             await locker.lock()
+            # A run that is cut short leaves the lock to the end of its lease.
             try:
-                transaction = _Transaction(channel, level)
-                while True:
-                    await pacer.wait()
-                    transaction.begin()
-                    writes = {key: value(size) for key in keys[: len(keys) * percent // 100]}
-                    for key in keys:
-                        await transaction.get(key)
-                    if await transaction.commit(writes):
-                        break
-            finally:
+                await _pass(Transaction(channel, flags["isolation"]), keys, pacer, flags)
+            except EtcdError:
                 await locker.unlock()
+                raise
+            await locker.unlock()
         except EtcdError as error:
             report.fail(describe(error))
         else:
             report.add(began, clock())
+
+
+async def _pass(transaction: Transaction, keys: Sequence[bytes], pacer: Pacer, flags: FlagSet) -> None:
+    """Attempts until one is not in conflict. Raises EtcdError."""
+    written = keys[: len(keys) * flags["txn-wr-percent"] // 100]
+    while True:
+        await pacer.wait()
+        transaction.begin()
+        for key in keys:
+            await transaction.get(key)
+        if await transaction.commit({key: value(flags["val-size"]) for key in written}):
+            return
 
 
 def _check(flags: FlagSet, _arguments: list[str]) -> None:
@@ -153,8 +161,7 @@ async def stm(bench: Bench) -> None:
     clients = bench.clients()
     make = LOCKERS[flags["stm-locker"]]
     lockers = [make(channel) for channel in clients]
-    for locker in lockers:
-        await locker.open()
+    await asyncio.gather(*[locker.open() for locker in lockers])
     report = bench.report("stm")
     turns = (
         [numbered(at, _KEY_SIZE) for at in sample(range(flags["keys"]), flags["keys-per-txn"])]
@@ -166,15 +173,14 @@ async def stm(bench: Bench) -> None:
             "stm",
             flags["total"],
             [
-                _run(channel, turns, pacer, locker, bench, report)
+                _run(channel, turns, pacer, locker, flags, report)
                 for channel, locker in zip(clients, lockers, strict=True)
             ],
             [report],
             report.text,
         )
     finally:
-        for locker in lockers:
-            await locker.close()
+        await asyncio.gather(*[locker.close() for locker in lockers])
 
 
 STM: Final = Command(
