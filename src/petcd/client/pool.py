@@ -29,6 +29,8 @@ REFUSALS_MAX: Final = 3
 """Logins that one call or stream may cause in a row."""
 _PAUSE_FIRST: Final = 0.025
 _PAUSE_MAX: Final = 1.0
+_DIAL_LEAST: Final = 0.01
+"""Seconds in which no connection is made: not worth to begin."""
 _EXAMINE_SECONDS: Final = 1.0
 _STATUS: Final = b"/etcdserverpb.Maintenance/Status"
 
@@ -118,9 +120,9 @@ class Pool:
                 except TransportFailure as failure:
                     if failure.code == Code.UNAVAILABLE:
                         cause = failure
-                    if deadline is not None and loop.time() >= deadline:
-                        raise expired(cause) from cause
                     await backoff.pause(left(deadline))
+                    if deadline is not None and loop.time() + _DIAL_LEAST >= deadline:
+                        raise expired(cause) from cause
 
     def turn_away(self, connection: ClientConnection) -> None:
         """This connection's server is of no use now: others come first."""
