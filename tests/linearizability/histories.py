@@ -61,6 +61,8 @@ class Call:
     """Which process of the member was asked."""
     invoke: float
     complete: float | None = None
+    order: int = 0
+    """Its place among the answers: a member that was paused gives several at one moment."""
     answer: bytes | None = None
     error: tuple[int, str] | None = None
     request_id: int = 0
@@ -240,7 +242,7 @@ def _check_forward(calls: Sequence[Call]) -> None:
     """No process of a member goes back."""
     newest: dict[tuple[str, int], tuple[int, Call]] = {}
     answered = [call for call in calls if call.response is not None and call.complete is not None]
-    for call in sorted(answered, key=lambda call: (call.complete or 0.0, call.number)):
+    for call in sorted(answered, key=lambda call: (call.complete or 0.0, call.order, call.number)):
         revision = call.response.header.revision
         if call.kind == WRITE:
             continue

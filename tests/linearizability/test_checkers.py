@@ -194,6 +194,22 @@ def test_wrong_histories_are_named(name: str) -> None:
         history.check()
 
 
+def test_answers_of_one_moment_count_in_their_order() -> None:
+    """A member that was paused answers an old question and a new one at the same time."""
+    history = History()
+    history.write(pb.PutRequest(key=b"a", value=b"1"))
+    old = history.read(pb.RangeRequest(key=b"a"), SERIALIZABLE)
+    history.write(pb.PutRequest(key=b"b", value=b"1"))
+    new = history.read(pb.RangeRequest(key=b"a"))
+    old.complete = new.complete
+    old.number = new.number + 1
+    old.order, new.order = 1, 2
+    history.check()
+    old.order = 3
+    with pytest.raises(Wrong, match="goes back"):
+        history.check()
+
+
 def test_what_was_given_up_may_happen_later() -> None:
     history = a_history()
     for error in (errors.RequestTimeout, errors.Stopped):

@@ -72,6 +72,7 @@ class Clients:
         self.random = rng
         self.loop = cluster.sim.loop
         self.calls: list[Call] = []
+        self.answers = 0
         self.renewals: list[Renewal] = []
         self.watches: list[Watch] = []
         self.open_watches: list[tuple[Watch, Any, Any]] = []
@@ -203,6 +204,8 @@ class Clients:
             if call.complete is not None:
                 raise AssertionError(f"answered twice: {call}")
             call.complete = self.loop.now
+            self.answers += 1
+            call.order = self.answers
             call.answer, call.error = answer, error
             if answer is not None:
                 call.response = RESPONSES[type(request)].decode(answer)
