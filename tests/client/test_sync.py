@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from tests.servers import Server, free_port
@@ -171,19 +173,16 @@ def test_many_threads_share_a_client(server: Server) -> None:
 def test_a_deadline_is_kept_and_others_go_on(server: Server) -> None:
     with sync.Client(server.endpoint) as client:
         client.put("late", "1")
-        server.pause()
-        try:
 
-            def expire(_: int) -> None:
-                began = time.monotonic()
-                with pytest.raises(TransportFailure) as caught:
-                    client.options(timeout=0.3).get("late")
-                assert caught.value.code == errors.Code.DEADLINE_EXCEEDED
-                assert 0.2 < time.monotonic() - began < 3
+        def expire(_: int) -> None:
+            began = time.monotonic()
+            with pytest.raises(TransportFailure) as caught:
+                client.options(timeout=0.3).get("late")
+            assert caught.value.code == errors.Code.DEADLINE_EXCEEDED
+            assert 0.2 < time.monotonic() - began < 3
 
+        with frozen(server):
             in_threads(4, expire)
-        finally:
-            server.resume()
         assert client.get("late").value == b"1"
 
 
@@ -206,17 +205,16 @@ def test_the_next_endpoint_is_taken(server: Server) -> None:
 def test_close_ends_the_calls_of_other_threads(server: Server) -> None:
     client = sync.Client(server.endpoint, timeout=None)
     client.put("closing", "1")
-    server.pause()
-    try:
-        failures: list[TransportFailure] = []
+    failures: list[TransportFailure] = []
 
-        def work() -> None:
-            try:
-                client.put("closing", "2")
-            except TransportFailure as failure:
-                failures.append(failure)
+    def work() -> None:
+        try:
+            client.put("closing", "2")
+        except TransportFailure as failure:
+            failures.append(failure)
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with frozen(server):
         for thread in threads:
             thread.start()
         until(lambda: client._pool._current is not None and client._pool._current.active_count == 4)
@@ -224,13 +222,27 @@ def test_close_ends_the_calls_of_other_threads(server: Server) -> None:
         for thread in threads:
             thread.join(5)
             assert not thread.is_alive()
-    finally:
-        server.resume()
     assert [failure.sent for failure in failures] == [True] * 4
     with pytest.raises(TransportFailure, match="closed"):
         client.get("closing")
     with pytest.raises(TransportFailure, match="closed"):
         client.watch("closing").next(1)
+
+
+@contextlib.contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """Meanwhile the server does nothing at all."""
+
+    def still() -> bool:
+        stats = Path(f"/proc/{server.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+    server.pause()
+    try:
+        until(still)
+        yield
+    finally:
+        server.resume()
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -251,7 +263,6 @@ def test_reads_survive_a_restart_and_writes_are_not_sent_twice(own_server: Serve
         own_server.start()
         # The lost connection shows before the next call is written.
         assert client.put("restart", "2").revision == first.revision + 1
-        own_server.pause()
         failures: list[TransportFailure] = []
 
         def put() -> None:
@@ -264,11 +275,12 @@ def test_reads_survive_a_restart_and_writes_are_not_sent_twice(own_server: Serve
             assert client.get("restart").value in (b"2", b"3")
 
         threads = [threading.Thread(target=put), threading.Thread(target=get)]
-        for thread in threads:
-            thread.start()
-        until(lambda: client._pool._current is not None and client._pool._current.active_count == 2)
-        own_server.kill()
-        own_server.start()
+        with frozen(own_server):
+            for thread in threads:
+                thread.start()
+            until(lambda: client._pool._current is not None and client._pool._current.active_count == 2)
+            own_server.kill()
+            own_server.start()
         for thread in threads:
             thread.join(20)
             assert not thread.is_alive()
