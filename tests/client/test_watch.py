@@ -8,7 +8,7 @@ import pytest
 from tests.servers import Server
 
 from petcd.client import Client, CompactedWatch, Event, Progress, Resumed, Watch, WatchCanceled
-from petcd.client import watches as watches_module
+from petcd.client import feed as feed_module
 
 
 async def take(watch: Watch, count: int) -> list[Event]:
@@ -127,15 +127,15 @@ def test_cancel_ends_the_iteration(server: Server) -> None:
 def test_a_slow_reader_is_held_back_and_loses_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watches_module, "BUFFER_EVENTS", 10)
+    monkeypatch.setattr(feed_module, "BUFFER_EVENTS", 10)
 
     async def main() -> None:
         async with Client(server.endpoint) as client, client.watch("slow") as watch:
             for n in range(100):
                 await client.put("slow", str(n))
             await asyncio.sleep(0.3)
-            assert watch.held_back
-            assert len(watch._items) < 100
+            assert watch._feed.held_back
+            assert len(watch._feed.items) < 100
             assert [int(event.value) for event in await take(watch, 100)] == list(range(100))
 
     asyncio.run(main())

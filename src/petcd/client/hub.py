@@ -15,7 +15,7 @@ from petcd.pb.etcdserverpb import watch as pb
 
 if TYPE_CHECKING:
     from petcd.client.credentials import Metadata
-    from petcd.client.watches import Watch
+    from petcd.client.feed import Feed
 
 PATH: Final = b"/etcdserverpb.Watch/Watch"
 
@@ -26,17 +26,19 @@ class Hub:
     def __init__(self, pool: Pool, extra: Metadata = ()) -> None:
         self._pool = pool
         self._extra = extra
-        self._watches: dict[Watch, None] = {}
-        self._creating: deque[Watch] = deque()
-        self._by_id: dict[int, Watch] = {}
+        self._watches: dict[Feed, None] = {}
+        self._creating: deque[Feed] = deque()
+        self._by_id: dict[int, Feed] = {}
         self._opened: Opened | None = None
         self._task: asyncio.Task[None] | None = None
         self._backoff = Backoff()
         pool.owner.on_change.append(self._start_anew)
 
     async def close(self) -> None:
-        for watch in list(self._watches):
-            watch.cancel()
+        for feed in list(self._watches):
+            feed.closed = True
+            feed.changed.set()
+            self.remove(feed)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -46,44 +48,44 @@ class Hub:
         """The loop or process of the watches is gone; who still asks is told so."""
         self._opened = self._task = None
         text = "the watch belongs to a process or an event loop that is gone"
-        for watch in self._watches:
-            watch.abandon(TransportFailure(Code.CANCELLED, text, sent=True))
+        for feed in self._watches:
+            feed.abandon(TransportFailure(Code.CANCELLED, text, sent=True))
         self._watches.clear()
 
-    def add(self, watch: Watch) -> None:
+    def add(self, feed: Feed) -> None:
         self._pool.owner.claim()
-        self._watches[watch] = None
+        self._watches[feed] = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="etcd watches")
         else:
-            self._create(watch)
+            self._create(feed)
 
-    def remove(self, watch: Watch) -> None:
-        self._watches.pop(watch, None)
-        self._withdraw(watch)
+    def remove(self, feed: Feed) -> None:
+        self._watches.pop(feed, None)
+        self._withdraw(feed)
         if not self._watches and self._opened is not None:
             self._opened.stream.cancel()
 
-    def _withdraw(self, watch: Watch) -> None:
+    def _withdraw(self, feed: Feed) -> None:
         """Take it off the stream. One that is only being created is cancelled when its answer comes."""
-        if watch.watch_id is not None:
-            self._by_id.pop(watch.watch_id, None)
-            self._send(pb.WatchRequest(cancel_request=pb.WatchCancelRequest(watch_id=watch.watch_id)))
-            watch.watch_id = None
+        if feed.watch_id is not None:
+            self._by_id.pop(feed.watch_id, None)
+            self._send(pb.WatchRequest(cancel_request=pb.WatchCancelRequest(watch_id=feed.watch_id)))
+            feed.watch_id = None
 
-    def release(self, watch: Watch) -> None:
+    def release(self, feed: Feed) -> None:
         """A watch that was held back is empty again."""
-        watch.held_back = False
-        if not watch.over:
-            self._create(watch)
+        feed.held_back = False
+        if not feed.over:
+            self._create(feed)
 
     def request_progress(self) -> None:
         self._send(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
 
-    def _create(self, watch: Watch) -> None:
+    def _create(self, feed: Feed) -> None:
         if self._opened is not None and not self._opened.stream.ended:
-            self._creating.append(watch)
-            self._send(watch.create_request())
+            self._creating.append(feed)
+            self._send(feed.create_request())
 
     def _send(self, request: pb.WatchRequest) -> None:
         if self._opened is not None and not self._opened.stream.ended:
@@ -96,9 +98,9 @@ class Hub:
                 self._opened = await self._pool.open(PATH, self._extra)
                 self._by_id.clear()
                 self._creating.clear()
-                for watch in self._watches:
-                    if not watch.held_back:
-                        self._create(watch)
+                for feed in self._watches:
+                    if not feed.held_back:
+                        self._create(feed)
                 async for message in self._opened.stream:
                     self._take(pb.WatchResponse.decode(message))
             except EtcdError as failure:
@@ -112,33 +114,33 @@ class Hub:
                 if self._opened is not None:
                     self._opened.stream.cancel()
                 self._opened = None
-            for watch in self._watches:
-                watch.broken(error)
+            for feed in self._watches:
+                feed.broken(error)
             if self._watches:
                 await self._backoff.pause()
 
     def _fail(self, error: EtcdError) -> None:
         watches, self._watches = self._watches, {}
-        for watch in watches:
-            watch.fail(error)
+        for feed in watches:
+            feed.fail(error)
 
     def _take(self, response: pb.WatchResponse) -> None:
         revision = response.header.revision if response.header is not None else 0
         if response.created and self._creating:
-            watch = self._creating.popleft()
+            feed = self._creating.popleft()
             if response.canceled or response.watch_id == -1:
-                self._refuse(watch, _reason(response))
-            elif watch.over or watch.held_back:
+                self._refuse(feed, _reason(response))
+            elif feed.over or feed.held_back:
                 request = pb.WatchCancelRequest(watch_id=response.watch_id)
                 self._send(pb.WatchRequest(cancel_request=request))
             else:
                 self._backoff = Backoff()
-                self._by_id[response.watch_id] = watch
-                watch.created(response.watch_id, revision)
+                self._by_id[response.watch_id] = feed
+                feed.created(response.watch_id, revision)
             return
         if response.watch_id == -1:
-            for watch in self._by_id.values():
-                watch.take(response)
+            for feed in self._by_id.values():
+                feed.take(response)
             return
         known = self._by_id.get(response.watch_id)
         if known is None:
@@ -152,23 +154,23 @@ class Hub:
             known.held_back = True
             self._withdraw(known)
 
-    def _refuse(self, watch: Watch, reason: EtcdError) -> None:
+    def _refuse(self, feed: Feed, reason: EtcdError) -> None:
         """A watch was not taken. Where a new login may help, the whole stream is opened again after one: who
         we are stands in its head."""
-        watch.refusals += 1
+        feed.refusals += 1
         # Etcd before 3.5 says of a token that has expired that the permission is missing.
         doubtful = isinstance(reason, errors.PermissionDenied) and self._pool.has_user
         if self._pool.refused(reason):
-            if watch.refusals <= REFUSALS_MAX:
+            if feed.refusals <= REFUSALS_MAX:
                 raise reason
-        elif doubtful and watch.refusals == 1 and self._opened is not None:
+        elif doubtful and feed.refusals == 1 and self._opened is not None:
             self._pool.log_in_again(self._opened)
             raise errors.InvalidAuthToken
-        self._end(watch, reason)
+        self._end(feed, reason)
 
-    def _end(self, watch: Watch, error: EtcdError) -> None:
-        self._watches.pop(watch, None)
-        watch.fail(error)
+    def _end(self, feed: Feed, error: EtcdError) -> None:
+        self._watches.pop(feed, None)
+        feed.fail(error)
 
 
 def _reason(response: pb.WatchResponse) -> EtcdError:
