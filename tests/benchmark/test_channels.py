@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +85,33 @@ def test_a_lost_link_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
                     await member(channel)
 
         asyncio.run(main())
+
+
+def test_a_link_that_is_closed_as_soon_as_it_stands_is_tried_again() -> None:
+    """Its end comes before anybody is there to be told of it."""
+
+    async def main() -> None:
+        fourth = asyncio.Event()
+        met = 0
+
+        async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal met
+            met += 1
+            if met == 4:
+                fourth.set()
+            writer.write(b"\0\0\0\4\0\0\0\0\0")  # empty SETTINGS
+            writer.close()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listener:
+            host, port = listener.sockets[0].getsockname()
+            channel = Channel([parse(f"{host}:{port}")], Dialer(None, 2.0), Identity())
+            with contextlib.suppress(Failure):
+                await channel.open()
+            async with asyncio.timeout(5):
+                await fourth.wait()
+            await channel.close()
+
+    asyncio.run(main())
 
 
 def bench(*endpoints: str) -> Bench:

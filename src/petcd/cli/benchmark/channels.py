@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from petcd.cli.benchmark.failures import Failure
 from petcd.cli.benchmark.paths import AUTHENTICATE
 from petcd.client.endpoints import Endpoint
-from petcd.errors import AuthNotEnabled, AuthOldRevision, EtcdError, InvalidAuthToken
-from petcd.net.grpc.client import ClientConnection, ClientStream
+from petcd.errors import AuthNotEnabled, AuthOldRevision, Code, EtcdError, InvalidAuthToken
+from petcd.net.grpc.client import ClientConnection, ClientStream, TransportFailure
 from petcd.pb.etcdserverpb import auth as pb
 from petcd.seams.net import Address
 
@@ -45,6 +45,11 @@ class Identity:
     @property
     def wanted(self) -> bool:
         return bool(self._user)
+
+    async def log_in(self, connection: ClientConnection) -> None:
+        """A token, where a user was given and there is none yet. Raises EtcdError."""
+        if self._user and len(self.metadata) == 1:
+            await self.renew(connection, self.metadata)
 
     async def renew(self, connection: ClientConnection, stale: tuple[Field, ...]) -> None:
         """A token in place of that in ``stale``, unless somebody else got one since. Raises EtcdError."""
@@ -99,6 +104,8 @@ class _Link:
     async def open(self) -> None:
         """Raises TransportFailure; then ``reopen`` goes on trying."""
         connection = await self._channel.dialer.dial(self.endpoint)
+        if not connection.usable:
+            raise TransportFailure(Code.UNAVAILABLE, "the server closed the connection", sent=False)
         connection.on_closed = self.reopen
         self.connection = connection
         self._channel.up.set()
@@ -162,11 +169,10 @@ class Channel:
         return refused
 
     async def _log_in(self) -> None:
-        identity = self.identity
         connection = self.usable()
-        if identity.wanted and len(identity.metadata) == 1 and connection is not None:
+        if connection is not None:
             try:
-                await identity.renew(connection, identity.metadata)
+                await self.identity.log_in(connection)
             except EtcdError as error:
                 raise Failure(error.text) from None
 

@@ -86,6 +86,7 @@ async def narrow_to_leader(bench: Bench) -> None:
             trouble = error.text
             continue
         try:
+            await bench.identity.log_in(connection)
             answer = await connection.unary(
                 paths.STATUS, maintenance.StatusRequest().encode(), metadata=bench.identity.metadata
             )
