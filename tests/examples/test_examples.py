@@ -34,6 +34,51 @@ still there: b'10.0.0.7:8080'
 granted seconds: 2 keys: (b'services/web/1',)
 after leaving: None
 """,
+    "distributed_lock.py": """\
+one after the other: ['done', 'done', 'done']
+the next holder's token is larger: True
+written by the stalled one: False by the holder: True
+""",
+    "leader_election.py": """\
+leader: one
+leader: two
+leader: three
+two knows that it leads no longer: True
+leader: three, at another address
+nobody leads: True
+""",
+    "distributed_queue.py": """\
+cannot do job 0
+done: job 0, job 1, job 2, job 3, job 4
+left: 0
+first: put out the fire
+then: sweep the floor
+""",
+    "barrier.py": """\
+the migration is done
+a worker starts
+a worker starts
+phase 1: a, b, c
+phase 2: a, b, c
+""",
+    "service_discovery.py": """\
+one is there: ['10.0.0.1:80']
+  10.0.0.1:80 in zone a
+  10.0.0.2:80 in zone b
+the second has left: ['10.0.0.1:80']
+registered again: ['10.0.0.1:80']
+nobody is there
+""",
+    "publish_subscribe.py": """\
+a: one, two
+b: one, two
+a, back again: three, four
+""",
+    "hot_reload.py": """\
+Settings(greeting='hello', debug=False, hosts=[], limits=Limits(requests=100, burst=1.5))
+Limits(requests=250, burst=1.5) ['a:80', 'b:80']
+300 True None
+""",
     "embedded_member.py": """\
 seen: green
 seen: blue

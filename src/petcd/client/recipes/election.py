@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from petcd.client import Get, KeyValue, LeaseLost, Put, compare
 from petcd.client.recipes._place import Holder, Place, pairs
-from petcd.client.recipes._session import TTL, Name, as_bytes, client_closed, look_again, persist
+from petcd.client.recipes._session import TTL, Name, as_bytes, client_closed, persist
 from petcd.errors import Compacted, LeaseNotFound
 
 if TYPE_CHECKING:
@@ -101,38 +101,38 @@ class Election(Holder):
 
     async def leader(self) -> Leader | None:
         """Who leads now; None when there is no candidate."""
-        return (await self._look())[1]
-
-    async def _look(self) -> tuple[int, Leader | None]:
         query = self._client.get
-        seen = await persist(
-            lambda: query(self._prefix, prefix=True, sort_by="create", order="ascend", limit=1)
-        )
-        return seen.revision, Leader.of(seen.first) if seen.first is not None else None
+        seen = await persist(lambda: query(self._prefix, prefix=True, sort_by="create", limit=1))
+        return Leader.of(seen.first) if seen.first is not None else None
 
     async def observe(self) -> AsyncIterator[Leader]:
-        """The leader now, then each new leader and each proclamation, in order.
+        """The leader now, then each new leader and each proclamation, in the order of the store's revisions.
 
-        Leaders that come and go while no member answers, or whose history is compacted before it could be
-        read, may be missed; none is told twice, and none after a later one.
+        None is told twice, and none is missed, unless its history is compacted while no member answers.
         """
         told = (0, 0)
         while True:
-            revision, leader = await self._look()
-            if leader is None:
-                await look_again(self._client, self._prefix, revision, prefix=True, deletes=False)
-                continue
-            if (leader.token, leader.revision) > told:
-                told = leader.token, leader.revision
-                yield leader
+            seen = await persist(lambda: self._client.get(self._prefix, prefix=True))
+            line = {kv.key: Leader.of(kv) for kv in seen}
+            watch = self._client.watch(self._prefix, prefix=True, start_revision=seen.revision + 1)
             try:
-                async with self._client.watch(leader.key, start_revision=revision + 1) as watch:
-                    async for event in watch:
+                async with watch:
+                    events = aiter(watch)
+                    while True:
+                        first = min(line.values(), key=_age, default=None)
+                        if first is not None and (first.token, first.revision) > told:
+                            told = first.token, first.revision
+                            yield first
+                        event = await anext(events, None)
+                        if event is None:
+                            raise client_closed()
                         if event.deleted:
-                            break
-                        told = leader.token, event.revision
-                        yield Leader.of(event.kv)
-                    else:
-                        raise client_closed()
+                            line.pop(event.key, None)
+                        else:
+                            line[event.key] = Leader.of(event.kv)
             except Compacted:
                 continue
+
+
+def _age(leader: Leader) -> int:
+    return leader.token
