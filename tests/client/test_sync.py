@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from tests.client.threads import in_threads, until
 from tests.servers import Server, free_port
 
 from petcd import errors
@@ -34,26 +35,6 @@ from petcd.client import (
     compare,
     sync,
 )
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Run ``work`` in so many threads; the first exception of any of them is raised."""
-    failures: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as failure:  # noqa: BLE001  it is raised below
-            failures.append(failure)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    if failures:
-        raise failures[0]
 
 
 @pytest.mark.parametrize(
@@ -243,14 +224,6 @@ def frozen(server: Server) -> Iterator[None]:
         yield
     finally:
         server.resume()
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Look again until it holds. Raises AssertionError when it does not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 # --- a server that goes away --------------------------------------------------------------------------------
