@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from petcd.cli.benchmark.failures import Failure
 from petcd.cli.benchmark.setup import narrow_to_leader, synchronize
 from petcd.cli.etcdctl.grammar import FlagSet
 from petcd.client.endpoints import Endpoint, parse
+from petcd.net.grpc.client import ClientConnection
 from petcd.pb.etcdserverpb import kv as pb
 
 GET = pb.RangeRequest(key=b"k").encode()
@@ -87,28 +87,28 @@ def test_a_lost_link_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(main())
 
 
-def test_a_link_that_is_closed_as_soon_as_it_stands_is_tried_again() -> None:
-    """Its end comes before anybody is there to be told of it."""
+class Unlucky(Dialer):
+    """Its first two connections end before anybody is there to be told of it."""
 
+    left = 2
+
+    async def dial(self, endpoint: Endpoint) -> ClientConnection:
+        connection = await super().dial(endpoint)
+        if self.left:
+            self.left -= 1
+            connection.close()
+        return connection
+
+
+def test_a_link_that_ends_as_soon_as_it_stands_is_tried_again(petcd: Server) -> None:
     async def main() -> None:
-        fourth = asyncio.Event()
-        met = 0
-
-        async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal met
-            met += 1
-            if met == 4:
-                fourth.set()
-            writer.write(b"\0\0\0\4\0\0\0\0\0")  # empty SETTINGS
-            writer.close()
-
-        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listener:
-            host, port = listener.sockets[0].getsockname()
-            channel = Channel([parse(f"{host}:{port}")], Dialer(None, 2.0), Identity())
-            with contextlib.suppress(Failure):
+        channel = Channel([parse(petcd.endpoint)], Unlucky(None, 2.0), Identity())
+        try:
+            with pytest.raises(Failure, match="the server closed the connection"):
                 await channel.open()
             async with asyncio.timeout(5):
-                await fourth.wait()
+                assert await member(channel)
+        finally:
             await channel.close()
 
     asyncio.run(main())
