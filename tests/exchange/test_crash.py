@@ -177,52 +177,99 @@ def run(host: Host) -> bool:
     return bool(host.process.run(live))
 
 
-@pytest.mark.parametrize("loss", [Loss.NONE, Loss.ALL, Loss.SOME])
-def test_power_fails_at_every_operation(loss: Loss) -> None:
-    """What was not synced may be gone."""
-    with Simulation(1) as simulation:
-        host = simulation.host("server", "10.0.0.1")
+class Machine:
+    """A simulated host with a directory of Go etcd, and copies of it to try endings on."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.host = host = simulation.host("server", "10.0.0.1")
+        self._rng = simulation.rng
         world = host.boot()
         assert host.process is not None
         host.process.run(world.disk.mkdir, "data")
         host.process.run(world.disk.sync_dir, ".")
         host.process.run(go_directory, world.disk, "data")
         host.crash(Loss.ALL)
-        original = host.drive.clone()
-
-        def present() -> dict[str, bytes]:
-            return {name.removeprefix("data/"): content for name, content in host.drive.files().items()}
-
-        before = present()
-        assert "member/snap/db" in before
+        self._original = host.drive.clone()
+        self.before = self.files()
+        assert "member/snap/db" in self.before
         run(host)
-        wanted = present()["member/snap/petcd.mdb"]
         host.crash(Loss.NONE)
-        number = 0
-        seen = set()
-        while True:
-            number += 1
-            host.drive = original.clone(simulation.rng)
-            host.drive.faults.crash_at = host.drive.operations + number
-            try:
-                run(host)
-            except SimCrash:
-                host.crash(loss)
-            else:
-                break
+        self.wanted = self.files()["member/snap/petcd.mdb"]
+
+    def files(self) -> dict[str, bytes]:
+        return {name.removeprefix("data/"): content for name, content in self.host.drive.files().items()}
+
+    def renew(self) -> None:
+        self.host.drive = self._original.clone(self._rng)
+
+    def keep(self) -> None:
+        """The present state is the one to begin with from now on."""
+        self._original = self.host.drive.clone()
+
+    def run_until(self, number: int, loss: Loss) -> bool:
+        """Take over, but for the crash at the operation ``number``; whether that came."""
+        host = self.host
+        host.drive.faults.crash_at = host.drive.operations + number
+        try:
+            run(host)
+        except SimCrash:
+            host.crash(loss)
+            return True
+        finally:
             host.drive.faults.crash_at = 0
-            after = present()
-            untouched, ours = is_untouched(before, after), is_ours(before, after)
-            assert untouched != ours, (number, sorted(after))
+        return False
+
+    def check_state(self) -> bool:
+        """Go's, or ours: whether it is ours."""
+        after = self.files()
+        untouched, ours = is_untouched(self.before, after), is_ours(self.before, after)
+        assert untouched != ours, sorted(after)
+        return ours
+
+    def check_end(self) -> None:
+        """Nothing has been served yet, and all of it must be durable."""
+        self.host.crash(Loss.ALL)
+        after = self.files()
+        assert is_ours(self.before, after)
+        assert after["member/snap/petcd.mdb"] == self.wanted
+        assert f"{BACKUP_NAME}/snap/db" in after
+
+
+@pytest.mark.parametrize("loss", [Loss.NONE, Loss.ALL, Loss.SOME])
+def test_power_fails_at_every_operation(loss: Loss) -> None:
+    """What was not synced may be gone."""
+    with Simulation(1) as simulation:
+        machine = Machine(simulation)
+        number = 1
+        machine.renew()
+        seen = set()
+        while machine.run_until(number, loss):
+            ours = machine.check_state()
             seen.add(ours)
-            assert run(host) == untouched
-            host.crash(Loss.ALL)  # the member has not begun, and all of it must be durable
-            after = present()
-            assert is_ours(before, after)
-            assert after["member/snap/petcd.mdb"] == wanted
-            assert f"{BACKUP_NAME}/snap/db" in after
+            assert run(machine.host) != ours, "what was decided is not done again"
+            machine.check_end()
+            machine.renew()
+            number += 1
         assert number > 60
         assert seen == {True, False}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_power_fails_while_a_broken_off_conversion_is_cleaned_up(seed: int) -> None:
+    with Simulation(seed) as simulation:
+        machine = Machine(simulation)
+        number = 1
+        machine.renew()
+        while machine.run_until(number, Loss.NONE) and "member/snap/petcd.mdb" not in machine.files():
+            machine.renew()
+            number += 1
+        machine.keep()
+        for number in range(1, 60):
+            machine.renew()
+            assert machine.run_until(number, Loss.SOME)
+            assert not machine.check_state()
+            assert run(machine.host)
+            machine.check_end()
 
 
 @pytest.mark.go
