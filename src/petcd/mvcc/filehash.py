@@ -18,8 +18,10 @@ from petcd import errors
 from petcd.mvcc.hashing import KVHash
 from petcd.mvcc.keyvalue import key_of
 from petcd.mvcc.revision import PLAIN_BYTES, bound
+from petcd.pb.wire import DecodeError
 from petcd.storage.atrest import Database, last_revision
 from petcd.storage.bbolt import BboltFile
+from petcd.storage.errors import CorruptError
 from petcd.storage.schema import (
     BUCKETS,
     FINISHED_COMPACT_REV,
@@ -39,18 +41,22 @@ _PARTS: Final = 64
 class Newest:
     """Which of many records is the last one of its key. An empty record is one of the empty key."""
 
-    __slots__ = ("_parts", "_puts")
+    __slots__ = ("_parts", "_path", "_puts")
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self._path = path
         self._parts = [(array("q"), array("Q")) for _ in range(_PARTS)]
         self._puts = bytearray()
 
     def add(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Take in records in the order of their revisions."""
+        """Take in records in the order of their revisions. Raises: CorruptError."""
         parts, puts = self._parts, self._puts
         at = len(puts)
         for rev, value in pairs:
-            key = hash(key_of(value))
+            try:
+                key = hash(key_of(value))
+            except DecodeError as error:
+                raise CorruptError(self._path, f"the record of revision {rev.hex()}: {error}") from error
             hashes, places = parts[key & 63]
             hashes.append(key)
             places.append(at)
@@ -88,7 +94,7 @@ def file_status(database: Database, progress: Progress | None = None) -> FileSta
 
     Raises: CorruptError. Cost: 3 µs a record.
     """
-    newest = Newest()
+    newest = Newest(database.path)
     crc: int = google_crc32c.value(b"")
     records = done = 0
 
@@ -161,7 +167,7 @@ def _kept(database: Database, rev: int, compacted: int) -> bytearray:
     Where nothing lives at ``rev``, what the last compaction kept.
     """
     for last in (rev, compacted):
-        newest = Newest()
+        newest = Newest(database.path)
         for pairs in database.batches(KEY):
             pairs, more = _up_to(pairs, bound(last))
             newest.add(pairs)

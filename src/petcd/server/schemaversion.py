@@ -52,7 +52,7 @@ def check(current: Version, target: Version, entries: Iterable[WalEntry]) -> Non
     """
     if current.major != target.major:
         raise MigrationError("changing major storage version is not supported")
-    if target > _NEWEST:
+    if not is_known(target):
         raise MigrationError(f'version "{Version(_NEWEST.major, _NEWEST.minor + 1)}" is not supported')
     if target < current:
         needed = max((_needed(entry) for entry in entries), default=target)
@@ -61,6 +61,11 @@ def check(current: Version, target: Version, entries: Iterable[WalEntry]) -> Non
                 f"cannot downgrade storage, WAL contains newer entries, as the target version ({target}) "
                 f"is lower than the version ({needed}) detected from WAL logs"
             )
+
+
+def is_known(target: Version) -> bool:
+    """Whether this program could open a database of that version."""
+    return target <= _NEWEST
 
 
 def stored(target: Version) -> bytes | None:

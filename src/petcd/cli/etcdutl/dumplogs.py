@@ -172,9 +172,8 @@ class _Decoder:
         return f"\t{status}\t{''.join(rest)}"
 
     def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
+        with self._process:
+            pass  # closes its pipes and waits
 
 
 # ---------------------------------------------------------------------- records as they are

@@ -88,7 +88,7 @@ def _plan(
     force: bool,
 ) -> tuple[bytes | None] | None:
     """The storage version to be written (None in it: to be removed), None when nothing is to be done."""
-    from petcd.server.schemaversion import MigrationError, check, detect, stored
+    from petcd.server.schemaversion import MigrationError, check, detect, is_known, stored
 
     try:
         current = detect(*values)
@@ -105,7 +105,7 @@ def _plan(
     try:
         check(current, target, entries)
     except MigrationError as error:
-        if not force:
+        if not force or not is_known(target):
             raise Exit(ERROR, str(error)) from None
         log.info("normal migrate failed, trying with force", error=str(error))
         if version is None:
