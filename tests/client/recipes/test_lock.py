@@ -152,6 +152,20 @@ def test_a_cancelled_contender_leaves_the_line(server: Server) -> None:
     run(main)
 
 
+def test_a_namespace(server: Server) -> None:
+    async def main() -> None:
+        async with Client(server.endpoint) as client:
+            inside, outside = client.namespace("lock-tenant/"), Lock(client, "lock-tenant/lock")
+            async with Lock(inside, "lock") as lock:
+                assert lock.key == b"lock/%x" % lock.lease
+                assert not await outside.try_acquire()
+                assert await inside.txn(when=[lock.held], then=[Put("data", "1")])
+                await client.delete(b"lock-tenant/" + lock.key)
+                await lock.lost.wait()
+
+    run(main)
+
+
 @pytest.mark.slow
 def test_holder_and_contender_survive_a_restart(own_server: Server) -> None:
     async def main() -> None:

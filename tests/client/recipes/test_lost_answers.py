@@ -15,6 +15,7 @@ from tests.servers import Server
 
 from petcd.client import Client, Comparison, Delete, Get, LeaseLost, Put, TransportFailure, Txn, TxnResult
 from petcd.client.recipes import (
+    Attempt,
     Barrier,
     DoubleBarrier,
     Election,
@@ -22,8 +23,7 @@ from petcd.client.recipes import (
     PriorityQueue,
     Queue,
     Semaphore,
-    Transaction,
-    Transactions,
+    Stm,
 )
 from petcd.errors import Code, LeaseNotFound
 
@@ -148,16 +148,16 @@ def test_transactions_are_carried_out_once(server: Server) -> None:
     async def main() -> None:
         async with Forgetful(server.endpoint) as client, Client(server.endpoint) as other:
 
-            async def increment(tx: Transaction) -> int:
+            async def increment(tx: Attempt) -> int:
                 number = int(await tx.get("late/counter") or 0) + 1
                 tx.put("late/counter", str(number))
                 return number
 
-            async def blind(tx: Transaction) -> None:
+            async def blind(tx: Attempt) -> None:
                 tx.put("late/blind", str(tx.revision))
 
             await other.delete("late/counter")
-            async with Transactions(client, "late/mine") as mine, Transactions(other, "late/yours") as yours:
+            async with Stm(client, "late/mine") as mine, Stm(other, "late/yours") as yours:
                 for number in range(1, 12, 2):
                     assert await mine.run(increment) == number
                     assert await yours.run(increment) == number + 1

@@ -1,4 +1,4 @@
-"""Transactions in memory against a real server: what they see, and when they run again."""
+"""Software-transactional memory against a real server: what they see, and when they run again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tests.client.recipes.helpers import lease_of, run, wait_keys
 from tests.servers import Server
 
 from petcd.client import Client, LeaseLost
-from petcd.client.recipes import Transaction, Transactions
+from petcd.client.recipes import Attempt, Stm
 
 
-async def increment(tx: Transaction) -> int:
+async def increment(tx: Attempt) -> int:
     number = int(await tx.get("stm/counter") or 0) + 1
     tx.put("stm/counter", str(number))
     return number
@@ -22,26 +22,26 @@ def test_no_increment_is_lost(server: Server) -> None:
     async def main() -> None:
         async with Client(server.endpoint) as one, Client(server.endpoint) as two:
             await one.delete("stm/counter")
-            async with Transactions(one) as mine, Transactions(two) as yours:
+            async with Stm(one, "marks") as mine, Stm(two, "marks") as yours:
 
-                async def many(transactions: Transactions) -> list[int]:
+                async def many(transactions: Stm) -> list[int]:
                     return [await transactions.run(increment) for _ in range(10)]
 
                 results = await asyncio.gather(*(many(which) for which in (mine, yours, mine, yours)))
                 assert sorted(number for result in results for number in result) == list(range(1, 41))
             assert (await one.get("stm/counter")).value == b"40"
-            assert not await one.get("transactions/", prefix=True)
+            assert not await one.get("marks/", prefix=True)
 
     run(main)
 
 
 def test_money_is_neither_made_nor_lost(server: Server) -> None:
     async def main() -> None:
-        async with Client(server.endpoint) as client, Transactions(client) as transactions:
+        async with Client(server.endpoint) as client, Stm(client) as transactions:
             for name in "abc":
                 await client.put(f"stm/money/{name}", "100")
 
-            async def transfer(tx: Transaction, source: str, target: str) -> None:
+            async def transfer(tx: Attempt, source: str, target: str) -> None:
                 left = int(await tx.get(f"stm/money/{source}") or 0)
                 there = int(await tx.get(f"stm/money/{target}") or 0)
                 tx.put(f"stm/money/{source}", str(left - 1))
@@ -51,7 +51,7 @@ def test_money_is_neither_made_nor_lost(server: Server) -> None:
                 for _ in range(8):
                     await transactions.run(lambda tx: transfer(tx, source, target))
 
-            async def total(tx: Transaction) -> int:
+            async def total(tx: Attempt) -> int:
                 return sum(map(int, (await tx.items("stm/money/")).values()))
 
             async def check() -> None:
@@ -67,12 +67,12 @@ def test_money_is_neither_made_nor_lost(server: Server) -> None:
 
 def test_all_reads_see_one_revision_and_a_change_is_a_conflict(server: Server) -> None:
     async def main() -> None:
-        async with Client(server.endpoint) as client, Transactions(client) as transactions:
+        async with Client(server.endpoint) as client, Stm(client) as transactions:
             await client.put("stm/x", "1")
             await client.put("stm/y", "1")
             runs = 0
 
-            async def copy(tx: Transaction) -> None:
+            async def copy(tx: Attempt) -> None:
                 nonlocal runs
                 runs += 1
                 x = await tx.get("stm/x")
@@ -95,12 +95,12 @@ def test_all_reads_see_one_revision_and_a_change_is_a_conflict(server: Server) -
 
 def test_a_key_that_comes_or_goes_below_a_prefix_is_a_conflict(server: Server) -> None:
     async def main() -> None:
-        async with Client(server.endpoint) as client, Transactions(client) as transactions:
+        async with Client(server.endpoint) as client, Stm(client) as transactions:
             for change in (client.put("stm/p/c", "3"), client.delete("stm/p/a"), client.put("stm/p/b", "4")):
                 runs = 0
                 waiting = [change]
 
-                async def count(tx: Transaction, waiting: list[object] = waiting) -> int:
+                async def count(tx: Attempt, waiting: list[object] = waiting) -> int:
                     nonlocal runs
                     runs += 1
                     found = len(await tx.items("stm/p/"))
@@ -121,11 +121,11 @@ def test_a_key_that_comes_or_goes_below_a_prefix_is_a_conflict(server: Server) -
 
 def test_own_writes_are_seen_and_deletions_too(server: Server) -> None:
     async def main() -> None:
-        async with Client(server.endpoint) as client, Transactions(client) as transactions:
+        async with Client(server.endpoint) as client, Stm(client) as transactions:
             await client.put("stm/own/a", "1")
             await client.put("stm/own/b", "2")
 
-            async def change(tx: Transaction) -> dict[bytes, bytes]:
+            async def change(tx: Attempt) -> dict[bytes, bytes]:
                 tx.delete("stm/own/a")
                 tx.put("stm/own/c", "3")
                 assert await tx.get("stm/own/a") is None
@@ -140,7 +140,7 @@ def test_own_writes_are_seen_and_deletions_too(server: Server) -> None:
 
 def test_attempts_as_a_loop(server: Server) -> None:
     async def main() -> None:
-        async with Client(server.endpoint) as client, Transactions(client) as transactions:
+        async with Client(server.endpoint) as client, Stm(client) as transactions:
             await client.put("stm/loop", "1")
             tries = 0
             async for tx in transactions.attempts():
@@ -154,7 +154,7 @@ def test_attempts_as_a_loop(server: Server) -> None:
             stored = (await client.get("stm/loop")).first
             assert stored is not None and stored.value == b"2!" and stored.mod_revision == tx.revision
 
-            async def fail(tx: Transaction) -> None:
+            async def fail(tx: Attempt) -> None:
                 tx.put("stm/loop", "never")
                 raise ZeroDivisionError
 
@@ -167,11 +167,11 @@ def test_attempts_as_a_loop(server: Server) -> None:
 
 def test_a_compacted_revision_is_read_again(server: Server) -> None:
     async def main() -> None:
-        async with Client(server.endpoint) as client, Transactions(client) as transactions:
+        async with Client(server.endpoint) as client, Stm(client) as transactions:
             await client.put("stm/compacted", "1")
             runs = 0
 
-            async def read(tx: Transaction) -> bytes | None:
+            async def read(tx: Attempt) -> bytes | None:
                 nonlocal runs
                 runs += 1
                 await tx.get("stm/nothing")
@@ -190,7 +190,7 @@ def test_a_commit_whose_lease_is_gone_says_so(server: Server) -> None:
     async def main() -> None:
         async with (
             Client(server.endpoint) as client,
-            Transactions(client, "stm/marks", ttl=60) as transactions,
+            Stm(client, "stm/marks", ttl=60) as transactions,
         ):
             await transactions.run(increment)
             (mark,) = await wait_keys(client, "stm/marks/", 1)

@@ -15,7 +15,7 @@ from petcd.client.recipes.lock import Lock
 from petcd.client.recipes.queue import Item, PriorityQueue, Queue
 from petcd.client.recipes.rwlock import ReadLock, ReadWriteLock, WriteLock
 from petcd.client.recipes.semaphore import Semaphore
-from petcd.client.recipes.stm import Transaction, Transactions
+from petcd.client.recipes.stm import Attempt, Stm
 
 __all__ = [
     "Lock",
@@ -30,8 +30,8 @@ __all__ = [
     "Queue",
     "PriorityQueue",
     "Item",
-    "Transactions",
-    "Transaction",
+    "Stm",
+    "Attempt",
     "Registration",
     "Discovery",
     "Instance",

@@ -10,27 +10,20 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from petcd.client import Comparison, Get, GetResult, KeyValue, LeaseLost, Put, TxnResult, compare
+from petcd.client import Comparison, Get, KeyValue, LeaseLost, Put, compare
 from petcd.client.recipes._session import TTL, Name, Session, folder, guard, look_again, persist, unless
 from petcd.errors import LeaseNotFound
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 T = TypeVar("T")
-
-
-def pairs(result: TxnResult, index: int) -> tuple[KeyValue, ...]:
-    """What the transaction's operation at ``index``, a Get, has read."""
-    answer = result.results[index]
-    assert isinstance(answer, GetResult)
-    return answer.kvs
 
 
 class Place:
     """A key below ``prefix``, there for as long as its lease."""
 
-    def __init__(self, client: Client, prefix: bytes, value: bytes, ttl: int) -> None:
+    def __init__(self, client: Keyspace, prefix: bytes, value: bytes, ttl: int) -> None:
         self._client = client
         self._prefix = prefix
         self._value = value
@@ -61,19 +54,23 @@ class Place:
         await self._session.open()
         self.key = self._prefix + b"%x" % self.lease
         conditions = [compare(self.key).create_revision == 0, *when]
-        put = Put(self.key, self._value, lease=self.lease)
+        put, own = Put(self.key, self._value, lease=self.lease), Get(self.key)
         try:
             done = await unless(
                 self._session.lost,
                 self.lease,
-                persist(lambda: self._client.txn(conditions, [put], [Get(self.key)])),
+                persist(lambda: self._client.txn(conditions, [put], [own])),
             )
         except LeaseNotFound:
             raise LeaseLost(self.lease) from None
-        if not done and not pairs(done, 0):
-            return False
-        # The key is there without this transaction when an earlier sending of it was carried out after all.
-        self.token = done.revision if done else pairs(done, 0)[0].create_revision
+        if done:
+            self.token = done.revision
+        else:
+            # An earlier sending of it may have been carried out after all.
+            there = done[own].first
+            if there is None:
+                return False
+            self.token = there.create_revision
         self._guard = asyncio.ensure_future(
             guard(self._client, self._session, self.key, self.token, done.revision, self.lost)
         )
@@ -96,11 +93,12 @@ class Place:
             limit=limit,
             max_create_revision=self.token - 1,
         )
-        result = await persist(lambda: self._client.txn(then=[query, Get(self.key)]))
-        own = pairs(result, 1)
-        if not own or own[0].create_revision != self.token:
+        own = Get(self.key)
+        result = await persist(lambda: self._client.txn(then=[query, own]))
+        there = result[own].first
+        if there is None or there.create_revision != self.token:
             raise LeaseLost(self.lease)
-        return result.revision, pairs(result, 0)
+        return result.revision, result[query].kvs
 
     async def wait_first(self, prefix: bytes) -> None:
         """Wait until no key below ``prefix`` is older. Raises LeaseLost."""
@@ -124,7 +122,7 @@ class Holder:
     One object is one holder: two tasks that compete use two objects. It can be used again after ``release``.
     """
 
-    def __init__(self, client: Client, name: Name, *, ttl: int = TTL) -> None:
+    def __init__(self, client: Keyspace, name: Name, *, ttl: int = TTL) -> None:
         """``ttl``: seconds after which the servers take it from a holder that has died."""
         self._client = client
         self._prefix = folder(name)

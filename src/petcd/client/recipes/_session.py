@@ -17,7 +17,7 @@ from petcd.client.pool import Backoff
 from petcd.errors import Code, Compacted, EtcdError, RequestTooManyRequests
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
     from petcd.client.leases import Lease
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ async def persist(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def look_again(
-    client: Client,
+    client: Keyspace,
     key: bytes,
     after: int,
     *,
@@ -114,7 +114,7 @@ class Session:
     is still on its way names a lease that is gone, and the servers refuse it.
     """
 
-    def __init__(self, client: Client, ttl: int) -> None:
+    def __init__(self, client: Keyspace, ttl: int) -> None:
         self._client = client
         self._lease: Lease = client.lease(ttl, revoke=False)
 
@@ -149,7 +149,7 @@ class Session:
 
 
 async def guard(
-    client: Client, session: Session, key: bytes, token: int, revision: int, lost: asyncio.Event
+    client: Keyspace, session: Session, key: bytes, token: int, revision: int, lost: asyncio.Event
 ) -> None:
     """Set ``lost`` when the lease is lost or its key, created at ``token`` and seen at ``revision``, deleted.
 

@@ -10,7 +10,7 @@ from petcd.client.recipes._session import client_closed, persist
 from petcd.errors import Compacted, EtcdError
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 
 class View:
@@ -20,7 +20,7 @@ class View:
     without a pause, and an answer never splits a revision.
     """
 
-    def __init__(self, client: Client, prefix: bytes) -> None:
+    def __init__(self, client: Keyspace, prefix: bytes) -> None:
         self._client = client
         self._prefix = prefix
         self.pairs: dict[bytes, KeyValue] = {}

@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self
 
 from petcd.client import Delete, Get, LeaseLost, Put, compare
-from petcd.client.recipes._place import Holder, Place, pairs
+from petcd.client.recipes._place import Holder, Place
 from petcd.client.recipes._session import TTL, Name, folder, look_again, persist
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 
 class Barrier(Holder):
@@ -64,7 +64,7 @@ class DoubleBarrier:
     before the round others take its place, and a round goes on without it.
     """
 
-    def __init__(self, client: Client, name: Name, parties: int, *, ttl: int = TTL) -> None:
+    def __init__(self, client: Keyspace, name: Name, parties: int, *, ttl: int = TTL) -> None:
         """``parties`` must be the same everywhere."""
         if parties < 1:
             raise ValueError("a barrier needs at least one party")
@@ -112,10 +112,10 @@ class DoubleBarrier:
         by_age = Get(waiting, prefix=True, sort_by="create", limit=self._parties)
         while True:
             seen = await persist(lambda: self._client.txn(then=[Get(self._ready), by_age]))
-            ready, here = pairs(seen, 0), pairs(seen, 1)
-            if ready:
-                self._round = ready[0].create_revision
-                return place.key in ready[0].value.split(b"\n")
+            ready, here = seen[Get(self._ready)].first, seen[by_age].kvs
+            if ready is not None:
+                self._round = ready.create_revision
+                return place.key in ready.value.split(b"\n")
             if len(here) < self._parties:
                 await look_again(self._client, self._prefix, seen.revision, prefix=True)
                 continue

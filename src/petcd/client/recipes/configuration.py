@@ -33,7 +33,7 @@ from petcd.client.recipes._typed import ConfigurationError, Shape
 from petcd.client.recipes._view import View
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 class Configuration(Generic[T]):
     """The dataclass ``kind`` as the store has it; iterating yields it now and after each change."""
 
-    def __init__(self, client: Client, prefix: Name, kind: type[T]) -> None:
+    def __init__(self, client: Keyspace, prefix: Name, kind: type[T]) -> None:
         """Raises: TypeError for a field that no key can fill."""
         self._prefix = as_bytes(prefix)
         self._shape = Shape(kind)

@@ -27,7 +27,7 @@ from petcd.client.recipes._session import TTL, Name, as_bytes, folder
 from petcd.client.recipes._view import View
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 PREFIX: Final = "services/"
 
@@ -60,7 +60,7 @@ class Registration:
 
     def __init__(
         self,
-        client: Client,
+        client: Keyspace,
         service: Name,
         address: str,
         *,
@@ -125,7 +125,7 @@ class Registration:
 class Discovery:
     """The instances of a service; iterating yields the list now and after each change."""
 
-    def __init__(self, client: Client, service: Name, *, prefix: Name = PREFIX) -> None:
+    def __init__(self, client: Keyspace, service: Name, *, prefix: Name = PREFIX) -> None:
         self._prefix = as_bytes(prefix) + folder(service)
         self._view = View(client, self._prefix)
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from petcd.client import Get, KeyValue, LeaseLost, Put, compare
-from petcd.client.recipes._place import Holder, Place, pairs
+from petcd.client.recipes._place import Holder, Place
 from petcd.client.recipes._session import TTL, Name, as_bytes, client_closed, persist
 from petcd.errors import Compacted, LeaseNotFound
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Election(Holder):
     ``value`` is what observers see of it when it leads. Guarantees and limits are those of ``Lock``.
     """
 
-    def __init__(self, client: Client, name: Name, value: bytes | str = b"", *, ttl: int = TTL) -> None:
+    def __init__(self, client: Keyspace, name: Name, value: bytes | str = b"", *, ttl: int = TTL) -> None:
         super().__init__(client, name, ttl=ttl)
         self._value = as_bytes(value)
         self._modified = 0
@@ -84,19 +84,19 @@ class Election(Holder):
         place.check()
         # Compared with the last change, so that a late copy of an older proclamation changes nothing.
         last = compare(place.key).mod_revision == self._modified
-        put = Put(place.key, wanted, lease=place.lease)
+        put, own = Put(place.key, wanted, lease=place.lease), Get(place.key)
         try:
-            done = await persist(lambda: self._client.txn([last, place.held], [put], [Get(place.key)]))
+            done = await persist(lambda: self._client.txn([last, place.held], [put], [own]))
         except LeaseNotFound:
             raise LeaseLost(place.lease) from None
         if done:
             self._modified = done.revision
         else:
             # Its first sending may have been carried out without an answer.
-            now = pairs(done, 0)
-            if not now or now[0].create_revision != place.token or now[0].value != wanted:
+            now = done[own].first
+            if now is None or now.create_revision != place.token or now.value != wanted:
                 raise LeaseLost(place.lease)
-            self._modified = now[0].mod_revision
+            self._modified = now.mod_revision
         self._value = wanted
 
     async def leader(self) -> Leader | None:

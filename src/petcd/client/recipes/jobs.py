@@ -23,7 +23,7 @@ from petcd.client.recipes._session import TTL, Name, unless
 from petcd.client.recipes.election import Election
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class LeaderJob(Generic[T]):
 
     def __init__(
         self,
-        client: Client,
+        client: Keyspace,
         name: Name,
         job: Callable[[Election], Coroutine[Any, Any, T]],
         value: bytes | str = b"",

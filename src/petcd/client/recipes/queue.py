@@ -26,12 +26,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from petcd.client import Comparison, Delete, Event, Get, KeyValue, LeaseLost, Put, compare
-from petcd.client.recipes._place import pairs
 from petcd.client.recipes._session import TTL, Name, Session, as_bytes, folder, guard, look_again, persist
 from petcd.errors import LeaseNotFound
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 _PAGE: Final = 16
 """Items read at once while looking for one that nobody has claimed."""
@@ -67,7 +66,7 @@ class Item:
 class Queue:
     """A queue, first in, first out. Leaving it gives its lease back, and what was taken and not finished."""
 
-    def __init__(self, client: Client, name: Name, *, ttl: int = TTL) -> None:
+    def __init__(self, client: Keyspace, name: Name, *, ttl: int = TTL) -> None:
         """``ttl``: seconds after which what a dead taker had is free again."""
         self._client = client
         self._prefix = folder(name)
@@ -121,15 +120,15 @@ class Queue:
             name = b"%s%016x-%016x" % (order, now.revision, random.getrandbits(64))
             mark = self._prefix + b"producers/%x" % session.id
             unchanged = compare(mark).version == self._put_count
-            puts = [Put(self._items + name, value), Put(mark, name, lease=session.id)]
+            puts, own = [Put(self._items + name, value), Put(mark, name, lease=session.id)], Get(mark)
             try:
-                done = await persist(lambda: self._client.txn([unchanged], puts, [Get(mark)]))
+                done = await persist(lambda: self._client.txn([unchanged], puts, [own]))
             except LeaseNotFound:
                 raise await self._lost(session) from None
             if not done:
                 # An earlier sending of it has been carried out, unless the lease is gone.
-                found = pairs(done, 0)
-                if not found or found[0].value != name:
+                found = done[own].first
+                if found is None or found.value != name:
                     raise await self._lost(session)
             self._put_count += 1
 
@@ -199,8 +198,8 @@ class Queue:
             claims = Get(self._claims, prefix=True, keys_only=True)
             seen = await persist(lambda: self._client.txn(then=[items, claims]))  # noqa: B023
             revision = revision or seen.revision
-            page = pairs(seen, 0)
-            taken = {kv.key.removeprefix(self._claims) for kv in pairs(seen, 1)}
+            page = seen[items].kvs
+            taken = {kv.key.removeprefix(self._claims) for kv in seen[claims]}
             free = [kv for kv in page if kv.key.removeprefix(self._items) not in taken]
             if free or len(page) < _PAGE:
                 return revision, free
@@ -211,25 +210,25 @@ class Queue:
         mine = b"%016x" % random.getrandbits(64)
         # Giving an item back modifies it, so a late copy of this finds it changed, or gone.
         when = [compare(kv.key).mod_revision == kv.mod_revision, compare(claim).create_revision == 0]
-        put = Put(claim, mine, lease=session.id)
+        put, own = Put(claim, mine, lease=session.id), Get(claim)
         try:
-            done = await persist(lambda: self._client.txn(when, [put], [Get(claim)]))
+            done = await persist(lambda: self._client.txn(when, [put], [own]))
         except LeaseNotFound:
             await self._lost(session)
             return None
         if done:
             token = done.revision
         else:
-            found = pairs(done, 0)
-            if not found or found[0].value != mine:
+            found = done[own].first
+            if found is None or found.value != mine:
                 return None
-            token = found[0].create_revision
+            token = found.create_revision
         return Item(kv.key, kv.value, claim, token, session.id)
 
     async def _finish(self, item: Item) -> None:
-        both = [Delete(item.key), Delete(item.claim)]
-        done = await persist(lambda: self._client.txn([item.held], both, [Get(item.key)]))
-        if not done and pairs(done, 0):
+        both, rest = [Delete(item.key), Delete(item.claim)], Get(item.key)
+        done = await persist(lambda: self._client.txn([item.held], both, [rest]))
+        if not done and done[rest].first is not None:
             raise LeaseLost(item.lease)
 
     async def _give_back(self, item: Item) -> None:

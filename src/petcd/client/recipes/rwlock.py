@@ -17,13 +17,13 @@ from petcd.client.recipes._place import Holder, Place
 from petcd.client.recipes._session import TTL, Name
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 
 class ReadWriteLock:
     """Makes the holders: one object for each task that reads or writes."""
 
-    def __init__(self, client: Client, name: Name, *, ttl: int = TTL) -> None:
+    def __init__(self, client: Keyspace, name: Name, *, ttl: int = TTL) -> None:
         self._client = client
         self._name = name
         self._ttl = ttl

@@ -15,13 +15,13 @@ from petcd.client.recipes._place import Holder, Place
 from petcd.client.recipes._session import TTL, Name, look_again
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 
 class Semaphore(Holder):
     """One permit of ``permits``; entering waits for it, leaving gives it back."""
 
-    def __init__(self, client: Client, name: Name, permits: int, *, ttl: int = TTL) -> None:
+    def __init__(self, client: Keyspace, name: Name, permits: int, *, ttl: int = TTL) -> None:
         if permits < 1:
             raise ValueError("a semaphore needs at least one permit")
         super().__init__(client, name, ttl=ttl)

@@ -1,14 +1,14 @@
 """Software-transactional memory: a function that reads and writes keys as if it were alone.
 
-    async with Transactions(client) as transactions:
+    async with Stm(client) as stm:
 
-        async def transfer(tx: Transaction) -> int:
+        async def transfer(tx: Attempt) -> int:
             left = int(await tx.get("alice") or 0) - 10
             tx.put("alice", str(left))
             tx.put("bob", str(int(await tx.get("bob") or 0) + 10))
             return left
 
-        left = await transactions.run(transfer)
+        left = await stm.run(transfer)
 
 All reads of one attempt see the store at one revision. The writes are kept until the function ends and are
 then made in one transaction of the store, which compares everything that was read with what is there now. If
@@ -29,12 +29,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from petcd.client import Comparison, Delete, Get, KeyValue, LeaseLost, Put, compare
-from petcd.client.recipes._place import pairs
 from petcd.client.recipes._session import TTL, Name, Session, as_bytes, folder, persist
 from petcd.errors import Compacted, LeaseNotFound
 
 if TYPE_CHECKING:
-    from petcd.client.client import Client
+    from petcd.client import Keyspace
 
 T = TypeVar("T")
 
@@ -52,10 +51,10 @@ class _Mark:
     modified: int
 
 
-class Transaction:
+class Attempt:
     """One attempt. Used as a block it commits at its end, and not at all when the block raises."""
 
-    def __init__(self, client: Client, mark: _Mark) -> None:
+    def __init__(self, client: Keyspace, mark: _Mark) -> None:
         self._client = client
         self._mark = mark
         self._conditions: list[Comparison] = []
@@ -123,7 +122,7 @@ class Transaction:
         except Compacted:
             raise _Stale from None
         self.revision = self.revision or seen.revision
-        return pairs(seen, 0)
+        return seen[query].kvs
 
     def _saw(self, key: bytes, kv: KeyValue | None) -> None:
         if key not in self._read:
@@ -138,29 +137,30 @@ class Transaction:
         name = b"%016x" % random.getrandbits(64)
         when = [*self._conditions, compare(mark.key).mod_revision == mark.modified]
         then = [*self._writes.values(), Put(mark.key, name, lease=mark.session.id)]
-        done = await persist(lambda: self._client.txn(when, then, [Get(mark.key)]))
+        own = Get(mark.key)
+        done = await persist(lambda: self._client.txn(when, then, [own]))
         if done:
             mark.modified = done.revision
         else:
-            found = pairs(done, 0)
-            if not found:
+            found = done[own].first
+            if found is None:
                 mark.session.lost.set()
                 raise LeaseLost(mark.session.id)
-            mark.modified = found[0].mod_revision
-            if found[0].value != name:
+            mark.modified = found.mod_revision
+            if found.value != name:
                 return
         self.revision = mark.modified
         self.committed = True
 
 
-class Transactions:
+class Stm:
     """Runs transactions; several may run at once. Entering is optional; leaving gives the lease back.
 
     A transaction takes at most as many reads and writes as the servers allow operations (128 by default), one
     being ours.
     """
 
-    def __init__(self, client: Client, name: Name = "transactions", *, ttl: int = TTL) -> None:
+    def __init__(self, client: Keyspace, name: Name = "stm", *, ttl: int = TTL) -> None:
         """``name``: below it are the keys by which commits are told; all programs may share it."""
         self._client = client
         self._prefix = folder(name)
@@ -183,7 +183,7 @@ class Transactions:
         if session is not None:
             await session.close()
 
-    async def run(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def run(self, function: Callable[[Attempt], Awaitable[T]]) -> T:
         """What ``function`` returned in the attempt that was committed.
 
         Raises: what the function raises, after which nothing was written; LeaseLost when the lease was lost
@@ -195,12 +195,12 @@ class Transactions:
                     result = await function(attempt)
         return result
 
-    async def attempts(self) -> AsyncGenerator[Transaction, None]:
+    async def attempts(self) -> AsyncGenerator[Attempt, None]:
         """Attempts until one is committed: ``async for tx in ...: async with tx: ...``. Raises: LeaseLost."""
         mark = await self._take_mark()
         try:
             while True:
-                attempt = Transaction(self._client, mark)
+                attempt = Attempt(self._client, mark)
                 yield attempt
                 if attempt.committed:
                     return
