@@ -39,11 +39,14 @@ async def child(lease, watch):
                 break
     await client.close()
 
-def fork(lease, watch):
+async def close_only(lease, watch):
+    await client.close()
+
+def fork(lease, watch, run):
     if (process := os.fork()) == 0:
         status = 1
         try:
-            asyncio.run(child(lease, watch))
+            asyncio.run(run(lease, watch))
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -56,7 +59,8 @@ async def main():
         await client.put("fork/leased", "1", lease=lease)
         connection = client._pool._current
         for n in range(2):
-            assert fork(lease, watch) == 0
+            assert fork(lease, watch, child) == 0
+            assert fork(lease, watch, close_only) == 0
             await client.put("fork/parent", str(n))
         assert client._pool._current is connection
         seen = []

@@ -235,6 +235,38 @@ class TestEndpoints:
 
         run(main())
 
+    def test_a_deadline_holds_while_others_wait_for_ever(self) -> None:
+        async def main() -> None:
+            async with Client(f"127.0.0.1:{free_port()}") as client:
+                watch = client.watch("a")
+                watch._start()
+                loop = asyncio.get_running_loop()
+                await asyncio.sleep(0)  # the watch is connecting now, without a deadline
+                for _ in range(2):
+                    began = loop.time()
+                    with pytest.raises(TransportFailure) as caught:
+                        await client.options(timeout=0.1).get("a")
+                    assert caught.value.code == Code.DEADLINE_EXCEEDED
+                    assert loop.time() - began < 2.0
+                watch.cancel()
+
+        run(main())
+
+    def test_so_it_does_while_another_logs_in(self) -> None:
+        async def main() -> None:
+            stub = Stub({"Authenticate": [SILENCE]})
+            async with stub.serving(), Client(stub.endpoint, user="u", password="p") as client:
+                watch = client.watch("a")
+                watch._start()
+                while not stub.count("Authenticate"):  # noqa: ASYNC110  it lies behind a socket
+                    await asyncio.sleep(0.005)
+                with pytest.raises(TransportFailure, match="logging in"):
+                    await client.options(timeout=0.1).get("a")
+                watch.cancel()
+            assert stub.count("Authenticate") == 1
+
+        run(main())
+
     def test_what_stood_in_the_way_is_told(self) -> None:
         async def main() -> None:
             async with Client(

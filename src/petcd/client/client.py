@@ -71,6 +71,7 @@ class Client(Keyspace):
 
     async def close(self) -> None:
         """End watches, keep-alives and the connection. Leases are left to expire."""
+        self._pool.owner.claim()  # what is another process's is not ours to close
         await self._core.watches.close()
         await self._core.lonely_watches.close()
         await self._core.keeper.close()

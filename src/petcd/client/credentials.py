@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from petcd.errors import AuthNotEnabled, AuthOldRevision, EtcdError, InvalidAuthToken, UserEmpty
+from petcd.errors import AuthNotEnabled, AuthOldRevision, Code, EtcdError, InvalidAuthToken, UserEmpty
+from petcd.net.grpc.client import TransportFailure
 
 if TYPE_CHECKING:
     from petcd.net.grpc.client import ClientConnection
@@ -14,6 +15,8 @@ Metadata = tuple[tuple[bytes, bytes], ...]
 
 API_VERSION: Final = (b"client-api-version", b"3.7")
 AUTHENTICATE: Final = b"/etcdserverpb.Auth/Authenticate"
+_LOGIN_SECONDS: Final = 10.0
+"""For one attempt, even when whoever needs it would wait for ever: others wait for the same."""
 
 
 class Credentials:
@@ -43,21 +46,27 @@ class Credentials:
 
     async def log_in(self, connection: ClientConnection, timeout: float | None) -> None:  # noqa: ASYNC109
         """Get a token over this connection, unless another task has got one meanwhile."""
-        from petcd.pb.etcdserverpb import auth as pb
-
         if self._lock is None:
             self._lock = asyncio.Lock()
-        async with self._lock:
-            if not self.wanted:
-                return
-            request = pb.AuthenticateRequest(name=self.user, password=self._password)
-            try:
-                answer = await connection.unary(
-                    AUTHENTICATE, request.encode(), metadata=(API_VERSION,), timeout=timeout
-                )
-            except AuthNotEnabled:
-                self.metadata = (API_VERSION,)  # a new tuple: ``expire`` tells logins apart by it
-            else:
-                token = pb.AuthenticateResponse.decode(answer).token.encode()
-                self.metadata = (API_VERSION, (b"token", token), (b"authorization", token))
-            self.wanted = False
+        try:
+            async with asyncio.timeout(timeout), self._lock:
+                if self.wanted:
+                    await self._authenticate(connection)
+        except TimeoutError:
+            text = "context deadline exceeded while logging in"
+            raise TransportFailure(Code.DEADLINE_EXCEEDED, text, sent=False) from None
+
+    async def _authenticate(self, connection: ClientConnection) -> None:
+        from petcd.pb.etcdserverpb import auth as pb
+
+        request = pb.AuthenticateRequest(name=self.user, password=self._password)
+        try:
+            answer = await connection.unary(
+                AUTHENTICATE, request.encode(), metadata=(API_VERSION,), timeout=_LOGIN_SECONDS
+            )
+        except AuthNotEnabled:
+            self.metadata = (API_VERSION,)  # a new tuple: ``expire`` tells logins apart by it
+        else:
+            token = pb.AuthenticateResponse.decode(answer).token.encode()
+            self.metadata = (API_VERSION, (b"token", token), (b"authorization", token))
+        self.wanted = False

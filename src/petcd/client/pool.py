@@ -32,6 +32,7 @@ _PAUSE_MAX: Final = 1.0
 _DIAL_LEAST: Final = 0.01
 """Seconds in which no connection is made: not worth to begin."""
 _EXAMINE_SECONDS: Final = 1.0
+_LEAVE_SECONDS: Final = 0.5
 _STATUS: Final = b"/etcdserverpb.Maintenance/Status"
 
 
@@ -71,6 +72,8 @@ class Pool:
         self._current: ClientConnection | None = None
         self._retired: list[ClientConnection] = []
         self._connecting: asyncio.Lock | None = None
+        self._obstacle: TransportFailure | None = None
+        """Why there is no connection."""
         self._examination: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -78,10 +81,12 @@ class Pool:
         self._closed = True
         if self._examination is not None:
             self._examination.cancel()
-        for connection in self._connections():
-            connection.close()
+        connections = self._connections()
         self._current = None
         self._retired.clear()
+        for connection in connections:
+            connection.close()
+        await asyncio.gather(*[connection.wait_closed(_LEAVE_SECONDS) for connection in connections])
 
     def _connections(self) -> list[ClientConnection]:
         return [*self._retired, *([self._current] if self._current is not None else [])]
@@ -105,31 +110,45 @@ class Pool:
             return current
         if self._connecting is None:
             self._connecting = asyncio.Lock()
-        loop = asyncio.get_running_loop()
-        async with self._connecting:
-            backoff = Backoff()
-            cause: TransportFailure | None = None
-            while True:
-                if self._closed:
-                    raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
-                if self._current is not None and self._current.usable:
-                    return self._current
-                self._sweep()
-                try:
-                    self._current = await self._dialer.first_of(self.balance, left(deadline))
-                except TransportFailure as failure:
-                    if failure.code == Code.UNAVAILABLE:
-                        cause = failure
-                    await backoff.pause(left(deadline))
-                    if deadline is not None and loop.time() + _DIAL_LEAST >= deadline:
-                        raise expired(cause) from cause
+        try:
+            # Whoever connects now may have more time than we.
+            async with asyncio.timeout_at(deadline):
+                await self._connecting.acquire()
+        except TimeoutError:
+            raise expired(self._obstacle) from self._obstacle
+        try:
+            return await self._connect(deadline)
+        finally:
+            self._connecting.release()
+
+    async def _connect(self, deadline: float | None) -> ClientConnection:
+        backoff = Backoff()
+        while True:
+            if self._closed:
+                raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+            if self._current is not None and self._current.usable:
+                return self._current
+            self._sweep()
+            try:
+                self._current = await self._dialer.first_of(self.balance, left(deadline))
+                self._obstacle = None
+            except TransportFailure as failure:
+                if failure.code == Code.UNAVAILABLE:
+                    self._obstacle = failure
+                await backoff.pause(left(deadline))
+                if deadline is not None and self._now() + _DIAL_LEAST >= deadline:
+                    raise expired(self._obstacle) from self._obstacle
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def turn_away(self, connection: ClientConnection) -> None:
         """This connection's server is of no use now: others come first."""
         if self._current is not connection or (len(self.balance) == 1 and connection.usable):
             return
         self._current = None
-        self.balance.failed(self._dialer.endpoint_of(connection), asyncio.get_running_loop().time())
+        self.balance.failed(self._dialer.endpoint_of(connection), self._now())
         self._retired.append(connection)
         self._sweep()
 

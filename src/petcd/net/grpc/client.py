@@ -395,6 +395,7 @@ class ClientConnection:
         self._keepalive_timeout = keepalive_timeout_seconds
         self._transport: Any = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._waiting: deque[_ClientCall] = deque()
         self._deadlines = Deadlines()
         self._deadlines.on_first = self._arm_deadlines
@@ -611,6 +612,16 @@ class ClientConnection:
         if self._transport is not None:
             self._transport.close()
 
+    async def wait_closed(self, timeout: float) -> None:  # noqa: ASYNC109 - after it the socket is cut
+        """After ``close``: until the socket is closed. TLS takes leave of the other side first."""
+        if self._transport is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._gone)
+        except TimeoutError:
+            self._transport.abort()
+
     def disown(self) -> None:
         """Let go of a socket that belongs to another process (after a fork) or to a loop that is closed.
 
@@ -685,6 +696,8 @@ class ClientConnection:
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
         self.lose(f"connection lost: {error}" if error is not None else "connection closed by the server")
 
     def pause_writing(self) -> None:
