@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from petcd.cli.etcdctl import methods
-from petcd.cli.etcdctl.commands import INTERRUPTED, Exit, Leaf, bad_args, complain, write
+from petcd.cli.etcdctl.commands import BAD_CONNECTION, INTERRUPTED, Exit, Leaf, bad_args, complain, write
 from petcd.cli.etcdctl.session import CallFailed
+from petcd.cli.etcdutl.progress import Bar
 from petcd.cli.etcdutl.snapshot import RESTORE_FLAGS
 from petcd.pb.etcdserverpb import maintenance as pb
 
@@ -32,7 +33,12 @@ def _save(context: Context) -> None:
         shown = " ".join(endpoints)
         raise Exit(INTERRUPTED, f"snapshot must be requested to one selected node, not multiple [{shown}]")
     explicit = "command-timeout" in context.flags.changed
-    session = context.session if explicit else context.timeless()
+    try:
+        session = context.session if explicit else context.timeless()
+    except Exit as refused:
+        # To log in is a part of saving.
+        status = INTERRUPTED if refused.status == BAD_CONNECTION else refused.status
+        raise Exit(status, refused.message) from None
     part = path.with_name(path.name + ".part")
     try:
         number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -40,6 +46,7 @@ def _save(context: Context) -> None:
         reason = (error.strerror or "").lower()
         raise Exit(INTERRUPTED, f"could not open {part} (open {part}: {reason})") from None
     size, version = 0, ""
+    bar = Bar()
     try:
         with os.fdopen(number, "wb") as file:
             stream = session.stream(methods.SNAPSHOT, deadline=session.deadline)
@@ -50,6 +57,7 @@ def _save(context: Context) -> None:
                 file.write(piece.blob)
                 size += len(piece.blob)
                 version = piece.version or version
+                bar("saving", size, size + piece.remaining_bytes)
             if size % _SECTOR_BYTES != _CHECKSUM_BYTES:
                 raise Exit(INTERRUPTED, f"sha256 checksum not found [bytes: {size}]")
             file.flush()
@@ -60,6 +68,8 @@ def _save(context: Context) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    finally:
+        bar.close()
     try:
         part.rename(path)
     except OSError as error:
