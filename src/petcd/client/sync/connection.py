@@ -182,7 +182,9 @@ class Connection:
                 self._pass_on()
             if self._writer is call:
                 self._writer = None
-            if self._writer is not None or not self._role.out or self._role.failed:
+            if self._lost:
+                self._dispose()
+            if self._lost or self._writer is not None or not self._role.out:
                 return
             self._writer = call
         try:
