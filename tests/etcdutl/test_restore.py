@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -343,6 +346,19 @@ def test_whatever_fails_nothing_is_left(files: Path) -> None:
         else:
             break
     assert failures >= 8
+
+
+def test_an_interrupt_leaves_nothing(files: Path) -> None:
+    """The process ends by the signal, but first it cleans up."""
+    code = (
+        "import os, signal; from petcd.cli import etcdutl; from petcd.storage import atrest\n"
+        "atrest.build_file = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+        "etcdutl.main()"
+    )
+    words = ["snapshot", "restore", str(files / "good"), f"--data-dir={files / 'data'}"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert not (files / "data").exists()
 
 
 # ---------------------------------------------------------------------- the older form

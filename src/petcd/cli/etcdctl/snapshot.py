@@ -91,7 +91,7 @@ def _status(context: Context) -> None:
 
     _deprecated("status")
     context.settle()
-    show_status(context, since_36=False, timeout=0)
+    show_status(context, since_36=False)
 
 
 def _restore(context: Context) -> None:

@@ -12,7 +12,7 @@ import os
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from petcd.cli.etcdctl.commands import ERROR, Exit
@@ -54,7 +54,7 @@ def opened(path: str) -> Iterator[File]:
     except OSError as error:
         fail(os_text("open", path, error))
     try:
-        if os.path.isdir(path):  # noqa: PTH112
+        if DISK.is_dir(path):
             fail(f"open {path}: is a directory")
         yield file
     finally:
@@ -93,6 +93,19 @@ def locked(path: str, *, ours: bool, timeout: int) -> Iterator[None]:
         os.close(number)
 
 
+def locked_as_it_is(path: str, timeout: int) -> AbstractContextManager[None]:
+    """``locked`` for a file of either kind; one that cannot be opened is left to who opens it next."""
+    try:
+        file = DISK.open(path, readonly=True)
+    except OSError:
+        return nullcontext()
+    try:
+        ours = not DISK.is_dir(path) and is_ours(file)
+    finally:
+        file.close()
+    return locked(path, ours=ours, timeout=timeout)
+
+
 def _try_lock(number: int, *, ours: bool) -> bool:
     try:
         if ours and os.uname().sysname == "Linux":
@@ -100,7 +113,6 @@ def _try_lock(number: int, *, ours: bool) -> bool:
         else:
             fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        return False
+        # Where there are no locks nobody holds one.
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
     return True

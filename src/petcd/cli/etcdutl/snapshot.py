@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from petcd.logs import Logger
 
 _MAP_BYTES: Final = 10 << 30
+_TIMEOUT: Final = 10 * 10**9
+"""Nanoseconds that etcdctl, which has no flag for it, waits for the lock on a database."""
 
 RESTORE_FLAGS: Final[tuple[Flag, ...]] = (
     string("data-dir", "path to the output data directory"),
@@ -50,10 +52,10 @@ RESTORE_FLAGS: Final[tuple[Flag, ...]] = (
 
 
 def _status(context: Context) -> None:
-    show_status(context, since_36=True, timeout=context.flags["timeout"])
+    show_status(context, since_36=True)
 
 
-def show_status(context: Context, *, since_36: bool, timeout: int) -> None:
+def show_status(context: Context, *, since_36: bool) -> None:
     """``since_36`` chooses what is counted and shown: releases differ."""
     from petcd.cli.etcdutl.files import check_exists, database, fail
     from petcd.mvcc.filehash import file_status
@@ -66,7 +68,7 @@ def show_status(context: Context, *, since_36: bool, timeout: int) -> None:
     check_exists(path)
     bar = Bar()
     try:
-        with database(path, timeout) as (_, found):
+        with database(path, context.flags.values.get("timeout", _TIMEOUT)) as (_, found):
             size = found.size_bytes
             status = file_status(found, lambda done: bar("checking", done, size))
     except CorruptError as error:
@@ -82,7 +84,7 @@ def restore(context: Context) -> None:
     """Restore by the flags ``RESTORE_FLAGS``."""
     from petcd.cli.etcd.hostinfo import resolve
     from petcd.cli.etcd.settings import parse_cluster
-    from petcd.cli.etcdutl.files import DISK, fail
+    from petcd.cli.etcdutl.files import DISK, fail, locked_as_it_is
     from petcd.server.config import Config, ConfigError
     from petcd.server.restoring import RestoreError, RestoreOptions
     from petcd.server.restoring import restore as carry_out
@@ -106,7 +108,9 @@ def restore(context: Context) -> None:
             initial_cluster_token=flags["initial-cluster-token"],
         )
         options = RestoreOptions(flags["skip-hash-check"], flags["bump-revision"], flags["mark-compacted"])
-        carry_out(DISK, context.arguments[0], config, options, logger=logger(), progress=bar, resolve=resolve)
+        path, timeout = context.arguments[0], flags.values.get("timeout", _TIMEOUT)
+        with locked_as_it_is(path, timeout):
+            carry_out(DISK, path, config, options, logger=logger(), progress=bar, resolve=resolve)
     except (ConfigError, UrlError) as error:
         fail(str(error).removeprefix("error setting up initial cluster: "))
     except UnrecognizedError:
