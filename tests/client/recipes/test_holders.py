@@ -216,7 +216,7 @@ def test_nobody_enters_before_all_are_there(server: Server) -> None:
                 pass
             assert not entering.done()
             await asyncio.gather(entering, two.enter())
-            with pytest.raises(RuntimeError, match="entered already"):
+            with pytest.raises(RuntimeError, match="DoubleBarrier is held already"):
                 await one.enter()
             # One leaves because of an error; the other need not wait for it.
             await one.leave(wait=False)
@@ -248,6 +248,10 @@ def test_a_round_ends_without_a_party_that_died(server: Server) -> None:
                 here = DoubleBarrier(client, "double/dead", parties=2, ttl=60)
                 await asyncio.gather(gone.enter(), here.enter())
                 keys = await wait_keys(client, "double/dead/waiting/", 2)
+                assert {gone.key, here.key} == set(keys)
+                gone.check()
+            # Its client was closed: nobody renews its lease any more.
+            await gone.lost.wait()
             leaving = asyncio.create_task(here.leave())
             (left,) = await wait_keys(client, "double/dead/waiting/", 1)
             assert left in keys and not leaving.done()

@@ -179,6 +179,11 @@ class Holder:
     async def __aexit__(self, *_: object) -> None:
         await self.release()
 
+    def _begin_taking(self) -> None:
+        if self._place is not None or self._taking:
+            raise RuntimeError(f"{type(self).__name__} is held already")
+        self._taking = True
+
     async def _acquire(
         self,
         turn: Callable[[Place], Coroutine[Any, Any, bool]],
@@ -190,9 +195,7 @@ class Holder:
 
         A place that is lost while it waits is taken anew, at the end of the line: nothing was held yet.
         """
-        if self._place is not None or self._taking:
-            raise RuntimeError(f"{type(self).__name__} is held already")
-        self._taking = True
+        self._begin_taking()
         try:
             while True:
                 place = Place(self._client, self._prefix + below, value, self._ttl)

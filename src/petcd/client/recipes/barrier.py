@@ -10,11 +10,11 @@ async with DoubleBarrier(client, "phase", parties=3):   # all three are here ...
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from petcd.client import Delete, Get, LeaseLost, Put, compare
+from petcd.client import Delete, Get, KeyValue, LeaseLost, Put, compare
 from petcd.client.recipes._place import Holder, Place
-from petcd.client.recipes._session import TTL, Name, folder, look_again, persist
+from petcd.client.recipes._session import TTL, Name, look_again, persist
 
 if TYPE_CHECKING:
     from petcd.client import Keyspace
@@ -51,29 +51,24 @@ class Barrier(Holder):
             await look_again(self._client, seen.first.key, seen.revision, puts=False)
 
 
-_WAITING: Final = b"waiting/"
-_READY: Final = b"ready"
-
-
-class DoubleBarrier:
+class DoubleBarrier(Holder):
     """A meeting of ``parties``: entering waits until all are there, leaving until all have left or died.
 
     The party that completes the number writes their keys into ``name/ready``; that is the round. Who comes
     while a round is on waits for its end. So the barrier can be used again at once, and a party that is too
     many takes part in a later round. A party that dies is no longer counted when its ``ttl`` has passed:
-    before the round others take its place, and a round goes on without it.
+    before the round others take its place, and a round goes on without it. ``lost`` tells a party inside
+    that the others may count it so.
     """
 
     def __init__(self, client: Keyspace, name: Name, parties: int, *, ttl: int = TTL) -> None:
-        """``parties`` must be the same everywhere."""
+        """``parties`` must be the same everywhere, and below the servers' ``--max-txn-ops`` (128)."""
         if parties < 1:
             raise ValueError("a barrier needs at least one party")
-        self._client = client
-        self._prefix = folder(name)
-        self._ready = self._prefix + _READY
+        super().__init__(client, name, ttl=ttl)
+        self._waiting = self._prefix + b"waiting/"
+        self._ready = self._prefix + b"ready"
         self._parties = parties
-        self._ttl = ttl
-        self._place: Place | None = None
         self._round = 0
 
     @property
@@ -85,44 +80,45 @@ class DoubleBarrier:
         await self.enter()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         # Who leaves because of an error does not wait for the others.
-        await self.leave(wait=kind is None)
+        await self.leave(wait=error[0] is None)
 
     async def enter(self) -> None:
         """Wait until all parties are there."""
-        if self._place is not None:
-            raise RuntimeError("DoubleBarrier is entered already")
-        while self._place is None:
-            await self._finish(0)
-            place = Place(self._client, self._prefix + _WAITING, b"", self._ttl)
-            try:
-                no_round = compare(self._ready).create_revision == 0
-                if await place.take(no_round) and await place.unless_lost(self._gather(place)):
-                    self._place = place
-            except LeaseLost:
-                continue  # it has waited in vain: the next round
-            finally:
-                if self._place is None:
-                    await place.leave()
+        no_round = compare(self._ready).create_revision == 0
+        self._begin_taking()
+        try:
+            while self._place is None:
+                await self._finish(0)
+                place = Place(self._client, self._waiting, b"", self._ttl)
+                try:
+                    if await place.take(no_round) and await place.unless_lost(self._gather(place)):
+                        self._place = place
+                except LeaseLost:
+                    continue  # it has waited in vain: the next round
+                finally:
+                    if self._place is None:
+                        await place.leave()
+        finally:
+            self._taking = False
 
     async def _gather(self, place: Place) -> bool:
         """Wait for the round to begin; whether this place is in it."""
-        waiting = self._prefix + _WAITING
-        by_age = Get(waiting, prefix=True, sort_by="create", limit=self._parties)
+        by_age = Get(self._waiting, prefix=True, sort_by="create", limit=self._parties)
         while True:
             seen = await persist(lambda: self._client.txn(then=[Get(self._ready), by_age]))
             ready, here = seen[Get(self._ready)].first, seen[by_age].kvs
             if ready is not None:
                 self._round = ready.create_revision
-                return place.key in ready.value.split(b"\n")
+                return place.key in self._members(ready)
             if len(here) < self._parties:
                 await look_again(self._client, self._prefix, seen.revision, prefix=True)
                 continue
             # All of them must still be there, so a late copy of this cannot begin a round by itself.
             all_here = [compare(kv.key).create_revision == kv.create_revision for kv in here]
             nobody_else = compare(self._ready).create_revision == 0
-            begin = Put(self._ready, b"\n".join(kv.key for kv in here))
+            begin = Put(self._ready, b" ".join(kv.key.removeprefix(self._waiting) for kv in here))
             await persist(lambda: self._client.txn([nobody_else, *all_here], [begin]))  # noqa: B023
 
     async def leave(self, *, wait: bool = True) -> None:
@@ -140,10 +136,14 @@ class DoubleBarrier:
             ready = (await persist(lambda: self._client.get(self._ready))).first
             if ready is None or number not in (0, ready.create_revision):
                 return
-            for key in ready.value.split(b"\n"):
+            for key in self._members(ready):
                 await self._gone(key)
             this_one = compare(self._ready).create_revision == ready.create_revision
             await persist(lambda: self._client.txn([this_one], [Delete(self._ready)]))  # noqa: B023
+
+    def _members(self, ready: KeyValue) -> list[bytes]:
+        """The keys of a round's parties."""
+        return [self._waiting + lease for lease in ready.value.split()]
 
     async def _gone(self, key: bytes) -> None:
         while True:

@@ -37,10 +37,6 @@ class Leader:
     """When it was elected or last proclaimed something."""
     lease: int
 
-    @classmethod
-    def of(cls, kv: KeyValue) -> Leader:
-        return cls(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.lease)
-
     @property
     def text(self) -> str:
         """The proposal as UTF-8."""
@@ -103,7 +99,7 @@ class Election(Holder):
         """Who leads now; None when there is no candidate."""
         query = self._client.get
         seen = await persist(lambda: query(self._prefix, prefix=True, sort_by="create", limit=1))
-        return Leader.of(seen.first) if seen.first is not None else None
+        return _leader(seen.first) if seen.first is not None else None
 
     async def observe(self) -> AsyncIterator[Leader]:
         """The leader now, then each new leader and each proclamation, in the order of the store's revisions.
@@ -113,7 +109,7 @@ class Election(Holder):
         told = (0, 0)
         while True:
             seen = await persist(lambda: self._client.get(self._prefix, prefix=True))
-            line = {kv.key: Leader.of(kv) for kv in seen}
+            line = {kv.key: _leader(kv) for kv in seen}
             watch = self._client.watch(self._prefix, prefix=True, start_revision=seen.revision + 1)
             try:
                 async with watch:
@@ -129,9 +125,13 @@ class Election(Holder):
                         if event.deleted:
                             line.pop(event.key, None)
                         else:
-                            line[event.key] = Leader.of(event.kv)
+                            line[event.key] = _leader(event.kv)
             except Compacted:
                 continue
+
+
+def _leader(kv: KeyValue) -> Leader:
+    return Leader(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.lease)
 
 
 def _age(leader: Leader) -> int:
