@@ -47,6 +47,19 @@ def test_status_and_hashes(server: Server) -> None:
     asyncio.run(main())
 
 
+def test_whether_authentication_is_on(server: Server) -> None:
+    async def main() -> None:
+        async with Client(server.endpoint) as client:
+            if server.kind == "petcd":
+                assert not (await client.auth.status()).enabled
+                return
+            with pytest.raises(EtcdError) as caught:  # since 3.4.31 and 3.5
+                await client.auth.status()
+            assert caught.value.code == Code.UNIMPLEMENTED
+
+    asyncio.run(main())
+
+
 def test_alarms(server: Server) -> None:
     async def main() -> None:
         async with Client(server.endpoint) as client:
@@ -177,3 +190,44 @@ def test_members_come_and_go(own_server: Server) -> None:
             assert (await client.get("x")).count == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_learner_becomes_a_voter_and_the_leader(own_server: Server, tmp_path: Path) -> None:
+    """``promote`` is refused until the learner has caught up; ``move_leader`` must ask the leader."""
+    joining = Server(own_server.kind, tmp_path / "second", name="second")
+    peers = f"default=http://127.0.0.1:{own_server.peer_port},second=http://127.0.0.1:{joining.peer_port}"
+    joining.args = [f"--initial-cluster={peers}", "--initial-cluster-state=existing"]
+
+    async def promote(client: Client, member: int) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    members = await client.cluster.promote(member)
+                except (errors.LearnerNotReady, errors.MemberNotEnoughStarted, errors.Unhealthy):
+                    await asyncio.sleep(0.1)
+                else:
+                    assert not any(each.learner for each in members)
+                    return
+
+    async def main() -> None:
+        async with Client(own_server.endpoint, timeout=10.0) as client:
+            url = f"http://127.0.0.1:{joining.peer_port}"
+            added = await client.cluster.add(url, learner=True)
+            joining.spawn()
+            await promote(client, added.id)
+            await asyncio.to_thread(joining.wait_ready)
+            assert sorted(await client.sync_endpoints()) == sorted([own_server.url, joining.url])
+            with pytest.raises(errors.NotLeader):
+                await client.maintenance.move_leader(added.id, joining.endpoint)
+            await client.maintenance.move_leader(added.id, own_server.endpoint)
+            status = client.maintenance.status
+            async with asyncio.timeout(10):
+                while (await status(own_server.endpoint)).leader != added.id:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert (await client.maintenance.status(joining.endpoint)).leading
+
+    try:
+        asyncio.run(main())
+    finally:
+        joining.kill()

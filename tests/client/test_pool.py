@@ -114,6 +114,19 @@ def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
         Client(endpoint)
 
 
+def test_a_closed_client_stays_closed(server: Server) -> None:
+    async def main() -> None:
+        client = Client(server.endpoint)
+        async with client:
+            await client.get("a")
+        for refused in (client.get("a"), client.put("a", "b"), client.watch("a").__aenter__()):
+            with pytest.raises(TransportFailure) as caught:
+                await refused
+            assert caught.value.code == Code.CANCELLED
+
+    asyncio.run(main())
+
+
 def test_no_endpoints_are_refused() -> None:
     with pytest.raises(ValueError):
         Client([])

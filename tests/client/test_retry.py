@@ -8,12 +8,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from tests.client.stub import HANG_UP, SILENCE, Stub
+from tests.client.stub import HANG_UP, SILENCE, Answer, Stub
 from tests.servers import free_port
 
 from petcd import errors
-from petcd.client import Client, Get, Put, TransportFailure, compare
-from petcd.errors import Code
+from petcd.client import Client, Get, LeaseLost, Put, TransportFailure, compare
+from petcd.errors import Code, EtcdError
 from petcd.net.grpc.calls import Stream
 from petcd.pb.etcdserverpb import auth, kv, lease, maintenance
 
@@ -194,16 +194,17 @@ class TestEndpoints:
 
         run(main())
 
-    def test_one_that_stops_answering_is_left_after_a_look(self) -> None:
+    @pytest.mark.parametrize("said", [SILENCE, errors.ContextDeadlineExceeded()])
+    def test_one_that_stops_answering_is_left_after_a_look(self, said: Answer) -> None:
         async def main() -> None:
-            stuck = Stub({"Range": [SILENCE], "Status": [errors.NoLeader()]})
+            stuck = Stub({"Range": [said], "Status": [errors.NoLeader()]})
             well = Stub({"Range": [kv.RangeResponse()], "Status": [maintenance.StatusResponse()]})
             async with (
                 stuck.serving(),
                 well.serving(),
                 Client([stuck.endpoint, well.endpoint], timeout=0.2) as client,
             ):
-                with pytest.raises(TransportFailure) as caught:
+                with pytest.raises(EtcdError) as caught:
                     await client.get("a")
                 assert caught.value.code == Code.DEADLINE_EXCEEDED
                 assert stuck.last("Range").deadline
@@ -358,3 +359,75 @@ def test_a_lease_is_renewed_elsewhere_when_a_member_does_not_answer(monkeypatch:
         assert well.count("LeaseKeepAlive") >= 1
 
     run(main())
+
+
+class TestRenewals:
+    def test_one_renewal_is_asked_for_again(self) -> None:
+        def serve(stream: Stream, message: bytes) -> None:
+            asked.append(message)
+            if len(asked) == 1:
+                stream.close(errors.NoLeader.code, errors.NoLeader.text)
+            else:
+                stream.send(lease.LeaseKeepAliveResponse(ID=9, TTL=30).encode())
+
+        asked: list[bytes] = []
+
+        async def main() -> None:
+            stub = Stub(streams={"LeaseKeepAlive": serve})
+            async with stub.serving(), Client(stub.endpoint) as client:
+                assert await client.leases.keep_alive_once(9) == 30
+            assert len(asked) == 2
+            async with Client(f"127.0.0.1:{free_port()}", timeout=0.1) as client:
+                with pytest.raises(TransportFailure) as caught:
+                    await client.leases.keep_alive_once(9)
+                assert caught.value.code == Code.DEADLINE_EXCEEDED
+
+        run(main())
+
+    def test_a_stream_whose_token_is_refused_logs_in_again(self) -> None:
+        def serve(stream: Stream, message: bytes) -> None:
+            if stream.metadata(b"token") == b"old":
+                stream.close(errors.InvalidAuthToken.code, errors.InvalidAuthToken.text)
+            else:
+                stream.send(lease.LeaseKeepAliveResponse(ID=9, TTL=30).encode())
+
+        async def main() -> None:
+            stub = Stub(
+                {
+                    "Authenticate": [token("old"), token("new")],
+                    "LeaseGrant": [lease.LeaseGrantResponse(ID=9, TTL=1)],
+                },
+                {"LeaseKeepAlive": serve},
+            )
+            async with (
+                stub.serving(),
+                Client(stub.endpoint, user="u", password="p") as client,
+                client.lease(1, revoke=False) as held,
+            ):
+                while held.expires_at < asyncio.get_running_loop().time() + 20.0:
+                    held.check()
+                    await asyncio.sleep(0.01)
+            assert stub.count("Authenticate") == 2
+            assert stub.last("LeaseKeepAlive").token == b"new"
+
+        run(main())
+
+    def test_who_may_not_renew_has_lost_the_lease(self) -> None:
+        def serve(stream: Stream, message: bytes) -> None:
+            stream.close(errors.PermissionDenied.code, errors.PermissionDenied.text)
+
+        async def main() -> None:
+            grant = {"LeaseGrant": [lease.LeaseGrantResponse(ID=9, TTL=1)]}
+            stub = Stub(grant, {"LeaseKeepAlive": serve})
+            async with (
+                stub.serving(),
+                Client(stub.endpoint) as client,
+                client.lease(1, revoke=False) as held,
+                asyncio.timeout(0.9),
+            ):
+                await held.lost.wait()
+                with pytest.raises(LeaseLost) as caught:
+                    held.check()
+                assert caught.value.lease == 9
+
+        run(main())

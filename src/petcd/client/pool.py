@@ -235,7 +235,7 @@ class Pool:
                     continue
                 fate = _fate(error, asked, loner=len(self.balance) == 1)
                 if fate is _FINAL or (fate is _UNKNOWN and not repeatable and confirm is None):
-                    if error.code == Code.DEADLINE_EXCEEDED and isinstance(error, TransportFailure):
+                    if error.code == Code.DEADLINE_EXCEEDED:
                         self.suspect(connection)
                     if doubt is not None:
                         raise doubt from error
