@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.etcdutl.conftest import Source
 from tests.etcdutl.sources import LATEST, everything, hash_kv, members, put
-from tests.servers import Kind, Server
+from tests.servers import Kind, Server, needs_go_etcd
 
 from petcd.cli import etcdutl
 from petcd.cli.etcdutl import dumpdb, dumplogs
@@ -233,6 +233,50 @@ def test_backup_refusals(petcd_source: Source, tmp_path: Path, utl: Callable[...
     data_dir = petcd_source.whole.data_dir
     status, _, err = utl("backup", "--data-dir", data_dir, "--backup-dir", data_dir)
     assert (status, err) == (1, f"Error: {data_dir}: there is a database already\n")
+
+
+# ---------------------------------------------------------------------- check
+
+
+def test_no_content_of_the_v2_api(source: Source, utl: Callable[..., Ran]) -> None:
+    text = "No custom content found in both v2store and WAL records.\n"
+    assert utl("check", "v2store", "--data-dir", source.whole.data_dir) == (0, text, "")
+
+
+@needs_go_etcd
+@pytest.mark.go
+def test_content_of_the_v2_api(tmp_path: Path, utl: Callable[..., Ran]) -> None:
+    words = ("check", "v2store", "--data-dir", tmp_path / "data.etcd")
+    server = Server("go", tmp_path, args=["--enable-v2", "--snapshot-count=8"])
+    try:
+        server.start()
+        assert server.http("PUT", "/v2/keys/k?value=v")[0] == 201
+        server.stop()
+        found = [utl(*words)]
+        # Enough to make a snapshot; the log behind it has reads only.
+        server.start()
+        for _ in range(12):
+            assert server.http("GET", "/v2/keys/k?quorum=true")[0] == 200
+        server.stop()
+        found.append(utl(*words))
+        server.start()
+        assert server.http("PUT", "/v2/keys/k?value=w")[0] == 200
+        server.stop()
+        found.append(utl(*words))
+    finally:
+        server.kill()
+    assert found == [
+        (1, "", "Error: detected custom v2 content in WAL records\n"),
+        (1, "", "Error: detected custom content in v2store\n"),
+        (1, "", "Error: detected custom v2 content in both v2store and WAL records\n"),
+    ]
+
+
+def test_check_refusals(tmp_path: Path, utl: Callable[..., Ran]) -> None:
+    snap = tmp_path / "member" / "snap"
+    text = f"Error: open {snap}: no such file or directory\n"
+    assert utl("check", "v2store", "--data-dir", tmp_path) == (1, "", text)
+    assert utl("check", "v2store")[2].startswith('Error: required flag(s) "data-dir" not set\n')
 
 
 # ---------------------------------------------------------------------- dump-db

@@ -33,6 +33,11 @@ ROOT: Final = Node(
     persistent=(TIMEOUT, WRITE_OUT),
     children=(
         Node("backup", "Backs up the data of a stopped member as a member of its own", "backup"),
+        Node(
+            "check",
+            "Checks the data of a stopped member",
+            children=(Node("v2store", "Looks for content of the v2 API", "check"),),
+        ),
         Node("completion", "Generates a completion script", "completion"),
         Node("defrag", "Defragments the storage of a stopped member", "defrag"),
         Node("dump-db", "Lists what a database holds", children=dump_db()),
