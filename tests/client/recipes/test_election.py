@@ -93,15 +93,22 @@ def test_a_leader_whose_lease_is_revoked_is_told_and_fenced_off(server: Server) 
     run(main)
 
 
-def test_a_proclamation_after_the_key_was_changed_elsewhere_is_refused(server: Server) -> None:
+def test_a_proclamation_after_the_key_was_changed_elsewhere(server: Server) -> None:
     async def main() -> None:
         async with (
             Client(server.endpoint) as client,
             Election(client, "election/changed", "mine") as leadership,
         ):
             await client.put(leadership.key, "theirs", lease=leadership.lease)
+            await leadership.proclaim("mine again")
+            leader = await leadership.leader()
+            assert leader is not None and leader.text == "mine again"
+            # As if it had never had our lease: nobody can be leader by such a key.
+            await client.delete(leadership.key)
+            await client.put(leadership.key, "theirs")
             with pytest.raises(LeaseLost):
-                await leadership.proclaim("mine again")
+                await leadership.proclaim("mine after all")
+            await client.delete(leadership.key)
 
     run(main)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 
 import pytest
 from tests.client.recipes.helpers import etcdctl, lease_of, line, run, wait_keys
@@ -182,6 +184,52 @@ def test_holder_and_contender_survive_a_restart(own_server: Server) -> None:
             waiter.check()
             await waiter.release()
             assert not await client.get("lock/restart/", prefix=True)
+
+    run(main)
+
+
+HOLDER = """
+import asyncio, sys
+from petcd.client import Client, Put
+from petcd.client.recipes import Lock
+
+async def main():
+    async with Client(sys.argv[1]) as client, Lock(client, "lock/stalled", ttl=2) as lock:
+        print(lock.token, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        done = await client.txn(when=[lock.held], then=[Put("lock/stalled-data", "late")])
+        print(done.succeeded, flush=True)
+        async with asyncio.timeout(5):
+            await lock.lost.wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_holder_that_was_stopped_for_too_long_is_fenced_off(server: Server) -> None:
+    async def main() -> None:
+        holder = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", HOLDER, server.endpoint),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert holder.stdin is not None
+        try:
+            token = int(await line(holder))
+            holder.send_signal(signal.SIGSTOP)
+            async with Client(server.endpoint) as client, Lock(client, "lock/stalled") as lock:
+                assert lock.token > token
+                holder.stdin.write(b"\n")
+                holder.send_signal(signal.SIGCONT)
+                assert await line(holder) == b"False"
+                assert (await client.get("lock/stalled-data")).value is None
+                assert await holder.wait() == 0
+                lock.check()
+        finally:
+            if holder.returncode is None:
+                holder.kill()
+                await holder.wait()
 
     run(main)
 

@@ -7,7 +7,8 @@ killing any.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import pytest
 from tests.client.recipes.helpers import run
@@ -57,6 +58,31 @@ class Forgetful(Client):
                 assert not await super().txn(when, then, otherwise)
             except LeaseNotFound:
                 continue
+
+
+class Stuck(Client):
+    """Carries a transaction out and never comes back with the answer, while it is told so."""
+
+    stuck = False
+
+    async def txn(
+        self, when: Sequence[Comparison] = (), then: Operations = (), otherwise: Operations = ()
+    ) -> TxnResult:
+        result = await super().txn(when, then, otherwise)
+        if self.stuck and any(isinstance(operation, Put) for operation in then):
+            self.done.set()
+            await asyncio.Event().wait()
+        return result
+
+    async def cancelled_when_done(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Cancel ``work`` as soon as its transaction has been carried out."""
+        self.stuck, self.done = True, asyncio.Event()
+        task = asyncio.create_task(work)
+        await self.done.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        self.stuck = False
 
 
 def test_what_is_held_is_held_once_and_given_back(server: Server) -> None:
@@ -168,5 +194,36 @@ def test_transactions_are_carried_out_once(server: Server) -> None:
                 assert (await other.get("late/blind")).value == b"theirs"
             await client.send_all_again()
             assert (await other.get("late/counter")).value == b"12"
+
+    run(main)
+
+
+def test_what_was_cancelled_does_not_stand_in_the_way(server: Server) -> None:
+    async def main() -> None:
+        async with Stuck(server.endpoint) as client, Client(server.endpoint) as other:
+            await client.cancelled_when_done(Lock(client, "stuck/lock").acquire())
+            async with Lock(other, "stuck/lock"):
+                pass
+
+            async with Election(client, "stuck/election", "one") as leader:
+                await client.cancelled_when_done(leader.proclaim("two"))
+                await leader.proclaim("three")
+                seen = await Election(other, "stuck/election").leader()
+                assert seen is not None and seen.text == "three"
+
+            async with Queue(client, "stuck/queue") as queue, Queue(other, "stuck/queue") as consumer:
+                await queue.put("one")
+                await client.cancelled_when_done(queue.put("two"))
+                await queue.put("three")
+                assert [await consumer.get() for _ in range(3)] == [b"one", b"two", b"three"]
+
+            async def add(tx: Attempt) -> None:
+                tx.put("stuck/sum", (await tx.get("stuck/sum") or b"") + b"+")
+
+            async with Stm(client, "stuck/marks") as stm:
+                await stm.run(add)
+                await client.cancelled_when_done(stm.run(add))
+                await stm.run(add)
+                assert (await other.get("stuck/sum")).value == b"+++"
 
     run(main)

@@ -78,21 +78,24 @@ class Election(Holder):
         wanted = as_bytes(value)
         place = self._held_place
         place.check()
-        # Compared with the last change, so that a late copy of an older proclamation changes nothing.
-        last = compare(place.key).mod_revision == self._modified
         put, own = Put(place.key, wanted, lease=place.lease), Get(place.key)
-        try:
-            done = await persist(lambda: self._client.txn([last, place.held], [put], [own]))
-        except LeaseNotFound:
-            raise LeaseLost(place.lease) from None
-        if done:
-            self._modified = done.revision
-        else:
-            # Its first sending may have been carried out without an answer.
+        while True:
+            # Compared with the last change, so that a late copy of an older proclamation changes nothing.
+            last = compare(place.key).mod_revision == self._modified
+            try:
+                done = await persist(lambda: self._client.txn([last, place.held], [put], [own]))  # noqa: B023
+            except LeaseNotFound:
+                raise LeaseLost(place.lease) from None
+            if done:
+                self._modified = done.revision
+                break
             now = done[own].first
-            if now is None or now.create_revision != place.token or now.value != wanted:
+            if now is None or now.create_revision != place.token:
                 raise LeaseLost(place.lease)
             self._modified = now.mod_revision
+            if now.value == wanted:
+                break  # an earlier sending of it had been carried out
+            # What changed it is a proclamation that was cancelled here and carried out there.
         self._value = wanted
 
     async def leader(self) -> Leader | None:

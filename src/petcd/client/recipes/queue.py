@@ -119,18 +119,23 @@ class Queue:
             now = await persist(lambda: self._client.get(self._prefix, count_only=True))
             name = b"%s%016x-%016x" % (order, now.revision, random.getrandbits(64))
             mark = self._prefix + b"producers/%x" % session.id
-            unchanged = compare(mark).version == self._put_count
             puts, own = [Put(self._items + name, value), Put(mark, name, lease=session.id)], Get(mark)
-            try:
-                done = await persist(lambda: self._client.txn([unchanged], puts, [own]))
-            except LeaseNotFound:
-                raise await self._lost(session) from None
-            if not done:
-                # An earlier sending of it has been carried out, unless the lease is gone.
+            while True:
+                unchanged = compare(mark).version == self._put_count
+                try:
+                    done = await persist(lambda: self._client.txn([unchanged], puts, [own]))  # noqa: B023
+                except LeaseNotFound:
+                    raise await self._lost(session) from None
+                if done:
+                    self._put_count += 1
+                    return
                 found = done[own].first
-                if found is None or found.value != name:
+                if found is None:
                     raise await self._lost(session)
-            self._put_count += 1
+                self._put_count = found.version
+                if found.value == name:
+                    return  # an earlier sending of it had been carried out
+                # What moved the count is a put that was cancelled here and carried out there.
 
     # --- taking ---------------------------------------------------------------------------------------
 
