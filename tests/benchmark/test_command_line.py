@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
-from tests.benchmark.tool import Run
+from tests.benchmark.tool import COMMAND, Run
 from tests.servers import Server, free_port
 
 from petcd.cli.benchmark.process import COMMANDS, execute
@@ -132,6 +134,13 @@ def test_nobody_answers() -> None:
     assert done.err.count("\n") == 1
 
 
+def test_a_host_that_cannot_be_a_name() -> None:
+    done = Run("put", endpoint="a..b:2379")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("Error: cannot connect to a..b:2379: ")
+    assert done.err.count("\n") == 1
+
+
 def test_a_server_that_speaks_something_else(petcd: Server) -> None:
     done = Run("put", endpoint=f"https://{petcd.endpoint}")
     assert (done.status, done.out) == (1, "")
@@ -148,10 +157,6 @@ def test_an_endpoint_of_several_that_does_not_answer_is_told(petcd: Server) -> N
 
 
 def test_a_report_nobody_reads(petcd: Server) -> None:
-    import subprocess
-
-    from tests.benchmark.tool import COMMAND
-
     with subprocess.Popen(
         [*COMMAND, f"--endpoints={petcd.endpoint}", "range", "k", "--total=10"],
         stdout=subprocess.PIPE,
@@ -162,3 +167,29 @@ def test_a_report_nobody_reads(petcd: Server) -> None:
         process.stdout.close()
         assert process.wait(20) == 141
         assert process.stderr.read() == b""
+
+
+def test_a_report_there_is_no_room_for(petcd: Server) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, f"--endpoints={petcd.endpoint}", "range", "k", "--total=10"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"Error: [Errno 28] No space left on device\n")
+
+
+def test_more_connections_than_the_process_may_have(petcd: Server) -> None:
+    done = subprocess.run(
+        ["prlimit", "--nofile=40", *COMMAND, f"--endpoints={petcd.endpoint}", "--conns=60", "put"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert "Too many open files" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -83,13 +83,16 @@ class Dialer:
 
             tls = self._tls = ssl.create_default_context()
             tls.set_alpn_protocols(["h2"])
-        return await ClientConnection.connect(
-            Address(endpoint.host, endpoint.port),
-            tls=None if endpoint.wants_tls is False else tls,
-            timeout=self._seconds,
-            keepalive_seconds=_KEEPALIVE_SECONDS,
-            keepalive_timeout_seconds=_KEEPALIVE_TIMEOUT_SECONDS,
-        )
+        try:
+            return await ClientConnection.connect(
+                Address(endpoint.host, endpoint.port),
+                tls=None if endpoint.wants_tls is False else tls,
+                timeout=self._seconds,
+                keepalive_seconds=_KEEPALIVE_SECONDS,
+                keepalive_timeout_seconds=_KEEPALIVE_TIMEOUT_SECONDS,
+            )
+        except ValueError as error:  # a host that cannot be a name
+            raise TransportFailure(Code.UNAVAILABLE, str(error), sent=False) from error
 
 
 class _Link:
@@ -100,6 +103,7 @@ class _Link:
         self.connection: ClientConnection | None = None
         self._channel = channel
         self._task: asyncio.Task[None] | None = None
+        self._retired = False
 
     async def open(self) -> None:
         """Raises TransportFailure; then ``reopen`` goes on trying."""
@@ -112,7 +116,7 @@ class _Link:
 
     def reopen(self) -> None:
         """Connect again, in the background."""
-        if self._channel.closed or (self._task is not None and not self._task.done()):
+        if self._channel.closed or self._retired or (self._task is not None and not self._task.done()):
             return
         self._task = asyncio.get_running_loop().create_task(self._keep_trying(), name="benchmark link")
 
@@ -127,6 +131,17 @@ class _Link:
                 pause = min(pause * 2, _PAUSE_MAX)
             else:
                 return
+
+    @property
+    def busy(self) -> bool:
+        """Calls are under way on it."""
+        return self.connection is not None and self.connection.active_count > 0
+
+    def retire(self) -> None:
+        """Make it no more again."""
+        self._retired = True
+        if self._task is not None:
+            self._task.cancel()
 
     async def close(self) -> None:
         if self._task is not None:
@@ -149,6 +164,8 @@ class Channel:
         self.trouble = ""
         """Why the last attempt to connect failed."""
         self._links = [_Link(self, endpoint) for endpoint in endpoints]
+        self._retired: list[_Link] = []
+        """No longer wanted, with calls that are still under way."""
         self._turn = 0
 
     async def open(self) -> dict[str, str]:
@@ -178,20 +195,25 @@ class Channel:
 
     async def close(self) -> None:
         self.closed = True
-        await asyncio.gather(*[link.close() for link in self._links])
+        await asyncio.gather(*[link.close() for link in (*self._links, *self._retired)])
 
     async def follow(self, endpoints: Sequence[Endpoint]) -> None:
-        """Use these endpoints from now on; calls under way on others are given up with their links."""
+        """Use these endpoints from now on; calls under way on others are let finish."""
         known = {link.endpoint.text: link for link in self._links}
-        wanted = []
-        for endpoint in endpoints:
-            link = known.pop(endpoint.text) if endpoint.text in known else _Link(self, endpoint)
-            wanted.append(link)
-        for link in wanted:
-            if link.connection is None:
+        new = [_Link(self, endpoint) for endpoint in endpoints if endpoint.text not in known]
+        for link, outcome in zip(
+            new, await asyncio.gather(*[link.open() for link in new], return_exceptions=True), strict=True
+        ):
+            if outcome is not None:
                 link.reopen()
+        wanted = [known.pop(endpoint.text) for endpoint in endpoints if endpoint.text in known] + new
         self._links = wanted
+        idle = [link for link in self._retired if not link.busy]
+        self._retired = [link for link in self._retired if link.busy]
         for link in known.values():
+            link.retire()
+            (self._retired if link.busy else idle).append(link)
+        for link in idle:
             await link.close()
 
     def usable(self) -> ClientConnection | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from petcd.cli.benchmark import commands
 from petcd.cli.benchmark.bench import Bench, Line
 from petcd.cli.benchmark.commands import GLOBAL_FLAGS, NAME, Command
-from petcd.cli.benchmark.failures import BAD_LINE, DONE, Failure, Stopped
+from petcd.cli.benchmark.failures import BAD_LINE, DONE, FAILED, Failure, Stopped
 from petcd.cli.benchmark.leases import LEASE_KEEPALIVE
 from petcd.cli.benchmark.put import PUT
 from petcd.cli.benchmark.ranges import RANGE
@@ -53,13 +53,17 @@ load, and its pauses would be taken for the server's."""
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run one command line; the exit status. No exception leaves it."""
+    """Run one command line; the exit status."""
     try:
         return _execute(list(arguments))
     except BrokenPipeError:
         # Nobody reads the report. What is still buffered would only complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # no room for the report, no more descriptors
+        with contextlib.suppress(OSError):
+            complain(f"Error: {error}")
+        return FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
@@ -149,7 +153,7 @@ def _command(command: Command, arguments: list[str]) -> int:
         return failure.status
     except EtcdError as error:
         complain(f"Error: {describe(error)}")
-        return 1
+        return FAILED
     return DONE
 
 
