@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from petcd import errors
 from petcd.client.errors import CompactedWatch, WatchCanceled
-from petcd.client.pool import REFUSALS_MAX, Backoff, Opened, Pool
+from petcd.client.pool import REFUSALS_MAX, Opened, Pool
+from petcd.client.retry import Backoff
 from petcd.errors import Code, EtcdError
 from petcd.net.grpc.client import TransportFailure
 from petcd.pb.etcdserverpb import watch as pb

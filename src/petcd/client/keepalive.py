@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from petcd.client.pool import REFUSALS_MAX, Backoff, Opened, Pool
+from petcd.client.pool import REFUSALS_MAX, Opened, Pool
+from petcd.client.retry import Backoff
 from petcd.errors import Code, EtcdError
 from petcd.net.grpc.client import ClientStream, TransportFailure
 from petcd.pb.etcdserverpb import lease as pb

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from petcd.client.errors import LeaseLost
 from petcd.client.keepalive import KEEP_ALIVE, Keeper
 from petcd.client.keys import HasLease, lease_id
-from petcd.client.pool import Backoff, Opened, Pool, expired
+from petcd.client.pool import Opened, Pool
+from petcd.client.retry import Backoff, expired
 from petcd.errors import EtcdError
 from petcd.pb.etcdserverpb import lease as pb
 

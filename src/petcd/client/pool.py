@@ -7,7 +7,6 @@ when repeating it changes nothing. So a write is never sent again once bytes of 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -16,7 +15,8 @@ from petcd.client.credentials import Credentials, Metadata
 from petcd.client.dialing import Dialer
 from petcd.client.endpoints import parse
 from petcd.client.owner import Owner
-from petcd.errors import Code, EtcdError, NoLeader, NotSupportedForLearner
+from petcd.client.retry import Backoff, Fate, expired, fate, left
+from petcd.errors import Code, EtcdError
 from petcd.net.grpc.client import ClientConnection, ClientStream, TransportFailure
 
 if TYPE_CHECKING:
@@ -27,27 +27,11 @@ M = TypeVar("M", bound="Message")
 REQUIRE_LEADER: Final = (b"hasleader", b"true")
 REFUSALS_MAX: Final = 3
 """Logins that one call or stream may cause in a row."""
-_PAUSE_FIRST: Final = 0.025
-_PAUSE_MAX: Final = 1.0
 _DIAL_LEAST: Final = 0.01
 """Seconds in which no connection is made: not worth to begin."""
 _EXAMINE_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 0.5
 _STATUS: Final = b"/etcdserverpb.Maintenance/Status"
-
-
-class Backoff:
-    """Pauses that double up to a bound, each between half and all of its length."""
-
-    __slots__ = ("_next",)
-
-    def __init__(self) -> None:
-        self._next = _PAUSE_FIRST
-
-    async def pause(self, most: float | None = None) -> None:
-        seconds = self._next * (0.5 + random.random() / 2)
-        self._next = min(self._next * 2, _PAUSE_MAX)
-        await asyncio.sleep(seconds if most is None else max(0.0, min(seconds, most)))
 
 
 class Opened(NamedTuple):
@@ -233,14 +217,14 @@ class Pool:
                     refusals += 1
                     credentials.expire(identity)
                     continue
-                fate = _fate(error, asked, loner=len(self.balance) == 1)
-                if fate is _FINAL or (fate is _UNKNOWN and not repeatable and confirm is None):
+                known = fate(error, asked=asked, loner=len(self.balance) == 1)
+                if known is Fate.FINAL or (known is Fate.UNKNOWN and not repeatable and confirm is None):
                     if error.code == Code.DEADLINE_EXCEEDED:
                         self.suspect(connection)
                     if doubt is not None:
                         raise doubt from error
                     raise
-                if fate is _UNKNOWN and not repeatable and doubt is None:
+                if known is Fate.UNKNOWN and not repeatable and doubt is None:
                     doubt = error
                 self.turn_away(connection)
                 if deadline is not None and loop.time() >= deadline:
@@ -325,31 +309,4 @@ class Pool:
         return again
 
 
-_UNTOUCHED, _UNKNOWN, _FINAL = "untouched", "unknown", "final"
-
-
-def _fate(error: EtcdError, asked: bool, *, loner: bool) -> str:
-    """What an error says of the call: nothing was done and another attempt may pass; or something may have
-    been done; or it is the answer."""
-    if isinstance(error, TransportFailure):
-        if error.code != Code.UNAVAILABLE:
-            return _FINAL
-        return _UNKNOWN if asked and error.sent else _UNTOUCHED
-    if isinstance(error, NoLeader):
-        return _UNTOUCHED
-    if isinstance(error, NotSupportedForLearner):
-        return _FINAL if loner else _UNTOUCHED
-    if error.code == Code.UNAVAILABLE:
-        return _UNKNOWN if asked else _UNTOUCHED
-    return _FINAL
-
-
-def left(deadline: float | None) -> float | None:
-    """Seconds until a moment of the loop's clock."""
-    return None if deadline is None else deadline - asyncio.get_running_loop().time()
-
-
-def expired(cause: EtcdError | None = None) -> TransportFailure:
-    """Time is up before anything was sent; the text keeps what stood in the way."""
-    text = "context deadline exceeded" + (f", latest error: {cause.text}" if cause is not None else "")
-    return TransportFailure(Code.DEADLINE_EXCEEDED, text, sent=False)
+__all__ = ["REFUSALS_MAX", "REQUIRE_LEADER", "Backoff", "Opened", "Pool"]
