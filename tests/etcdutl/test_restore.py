@@ -286,6 +286,9 @@ def test_further_refusals(
     refused(1, "invalid database", "garbage", "--data-dir=d", "--skip-hash-check")
     only_both = "--mark-compacted required if --revision-bump > 0"
     refused(128, only_both, "good", "--bump-revision=1")
+    too_far = f"--bump-revision={2**63 - LATEST}"
+    text = f"the revision {LATEST} cannot be raised by {2**63 - LATEST}"
+    refused(1, text, "good", "--data-dir=d", too_far, "--mark-compacted")
     refused(128, only_both, "good", "--mark-compacted")
     assert not (files / "d").exists()
 
@@ -299,6 +302,13 @@ def test_an_empty_directory_is_used_and_left_as_it_was(files: Path) -> None:
     restore(DISK, str(files / "good"), config)
     assert sorted(path.name for path in directory.iterdir()) == ["member"]
     assert (directory / "member" / "snap" / "petcd.mdb").stat().st_mode & 0o777 == 0o600
+
+
+def test_names_need_not_be_known_here(files: Path) -> None:
+    """A restore often runs where the new members' names mean nothing yet."""
+    url = "http://member.invalid:2380"
+    words = [f"--initial-cluster=default={url}", f"--initial-advertise-peer-urls={url}"]
+    utl("snapshot", "restore", str(files / "good"), f"--data-dir={files / 'd'}", *words)
 
 
 def test_without_a_data_directory_the_name_gives_one(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,13 +318,15 @@ class Config(_Record):
     def local_peer_urls_problem(self, resolve: Callable[[Url], str] = str) -> str:
         """Why the initial cluster and the advertised peer URLs do not fit; empty when they do.
 
-        ``resolve`` gives the text to compare URLs by; plain names are compared as they are written.
+        ``resolve`` gives the text to compare URLs by, where they are not the same as they are written.
         Source: contract section 2.2, rows 1 to 5.
         """
         mine = self.initial_cluster.get(self.name)
         if mine is None:
             return f"couldn't find local name {gotext.quote(self.name)} in the initial cluster configuration"
         advertised = self.advertise_peer_urls
+        if sorted(advertised) == sorted(mine):
+            resolve = str  # nothing to find out; the names may mean nothing here yet
         mine_resolved = {resolve(url): url for url in mine}
         advertised_resolved = {resolve(url): url for url in advertised}
         missing = [url for text, url in sorted(mine_resolved.items()) if text not in advertised_resolved]

@@ -46,6 +46,7 @@ DIGEST_BYTES: Final = 32
 _SECTOR_BYTES: Final = 512
 _READ_BYTES: Final = 1 << 20
 _TERM: Final = 1
+_REVISION_MAX: Final = 2**63 - 1
 
 Progress = Callable[[str, int, int], object]
 """Told what is being done, how many bytes of it are done, and how many there are."""
@@ -195,6 +196,9 @@ def _restore(
         (schema.META, schema.TERM): schema.encode_u64(_TERM),
         **_revision_changes(database, options, logger),
     }
+    if database.unknown:
+        names = [name.decode("utf-8", "backslashreplace") for name in database.unknown]
+        logger.warn("left out buckets that etcd does not know", buckets=names)
     size = database.size_bytes
     data = DataDir(disk, config.data_dir, config.wal_dir, logger)
     try:
@@ -234,6 +238,8 @@ def _revision_changes(database: Database, options: RestoreOptions, logger: Logge
         ),
     )
     raised = latest + options.bump_revision
+    if raised > _REVISION_MAX:
+        raise RestoreError(f"the revision {latest} cannot be raised by {options.bump_revision}")
     logger.info(
         "bumping latest revision",
         **{

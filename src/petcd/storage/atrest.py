@@ -7,7 +7,7 @@ looks into one goes through here, a page of pairs at a time: memory does not gro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import lmdb
@@ -34,6 +34,11 @@ class Database(Protocol):
     @property
     def size_bytes(self) -> int:
         """Up to the high-water mark: what servers report as its size."""
+        ...
+
+    @property
+    def unknown(self) -> Sequence[bytes]:
+        """Names of buckets that are not etcd's; not all, when there are many."""
         ...
 
     @property

@@ -25,6 +25,8 @@ class LmdbReader:
     def __init__(self, file: File) -> None:
         """Raises: CorruptError."""
         self.path = file.path
+        self.unknown: tuple[bytes, ...] = ()
+        """There are never buckets but etcd's."""
         check_file(file)
         meta = newest_meta(file)
         self.size_bytes = (meta.last_page + 1) * meta.page_bytes
