@@ -121,7 +121,7 @@ def test_services(server: Server) -> None:
         pieces = b"".join(client.maintenance.snapshot())
         assert len(pieces) % 512 == 32
         assert client.sync_endpoints() == [server.url]
-        assert client.get("nothing").count == 0
+        assert client.run(lambda inner: inner.get("nothing")).count == 0
 
 
 def test_large_messages_both_ways(server: Server) -> None:

@@ -11,9 +11,9 @@ with Client(["10.0.0.1:2379", "10.0.0.2:2379"]) as client:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from weakref import WeakSet
 
 from petcd.client.auth import Auth as AsyncAuth
@@ -32,6 +32,8 @@ from petcd.client.tls import Tls
 
 if TYPE_CHECKING:
     import ssl
+
+T = TypeVar("T")
 
 _CLIENTS: Final[WeakSet[Client]] = WeakSet()
 """Those that a fork would have to know of."""
@@ -136,6 +138,11 @@ class Client(Keyspace):
             if self._portal.started:
                 self._portal.run(lambda client: client.sync_endpoints())
         return self.endpoints
+
+    def run(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> T:
+        """The result of a coroutine of an asyncio client, run in the background thread: for what has no
+        synchronous form. It must not call this client, which would wait for itself."""
+        return self._portal.run(work)
 
     def _forked(self) -> None:
         self._pool.forked()
