@@ -6,6 +6,7 @@ status.
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from importlib import import_module
@@ -27,6 +28,7 @@ for name in (
     "mirror",
     "check",
     "snapshot",
+    "completion",
 ):
     import_module(f"petcd.cli.etcdctl.{name}")
 for name in ("simple", "json", "fields", "table", "protobuf"):
@@ -37,6 +39,8 @@ def child(request: dict, stdin: int, stdout: int, stderr: int) -> None:  # type:
     os.dup2(stdin, 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
+    # What hangs is killed: the one that waits for us has other cases.
+    signal.alarm(30)
     for name in [name for name in os.environ if name.startswith(("ETCD_", "ETCDCTL_"))]:
         del os.environ[name]
     os.environ.update(request["env"])

@@ -230,7 +230,7 @@ def _print_unknown(root: Command, word: str) -> None:
 
 
 def _help_command(root: Command, arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
+    if "--help" in arguments or "-h" in arguments or arguments == ["help"]:
         write(
             "Help provides help for any command in the application.\n"
             f"Simply type {root.name} help [path to command] for full details.\n\n"

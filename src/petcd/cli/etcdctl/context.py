@@ -137,6 +137,9 @@ class Context:
             if name in flags.changed and not flags[name]:
                 raise Exit(BAD_ARGS, f"empty string is passed to --{name} option")
         user, password = self.credentials()
+        if not password:
+            # As in Go's client, a name alone is nobody.
+            user = ""
         return Session(
             [endpoint.strip() for endpoint in endpoints],
             dial_timeout=flags["dial-timeout"] / 1e9,
@@ -170,8 +173,6 @@ class Context:
 
         password = ask_password("Password: ").strip()
         flags.values["password"] = password
-        if not password:
-            raise Exit(BAD_ARGS, "empty password")
         return user, password
 
     def call(self, method: str, request: Any, response: Any, *, read: bool = False) -> Any:

@@ -180,7 +180,8 @@ class FlagSet:
     def _short(self, word: str, rest: list[str]) -> None:
         letters = word[1:]
         while letters:
-            shown = f"{_rune(letters[0])} in -{letters}"
+            # A byte, not a character, as in Go.
+            shown = f"{_rune(chr(golang.raw(letters[0])[0]))} in -{letters}"
             letter, letters = letters[0], letters[1:]
             flag = self.shorthands.get(letter)
             if flag is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from petcd.cli.etcdctl import golang, methods
 from petcd.cli.etcdctl.commands import BAD_FEATURE, ERROR, Exit, Leaf, bad_args, complain, write
 from petcd.cli.etcdctl.golang import raw
 from petcd.cli.etcdctl.grammar import FlagSet, boolean, integer, string
+from petcd.cli.etcdctl.session import CallFailed
 from petcd.pb.etcdserverpb import kv as pb
 
 if TYPE_CHECKING:
@@ -169,13 +171,21 @@ def _get(context: Context) -> None:
     context.printer.get(response)
 
 
+def _chunks(context: Context, request: pb.RangeRequest) -> Iterator[bytes]:
+    try:
+        stream = context.session.stream(methods.RANGE_STREAM, deadline=context.deadline())
+        stream.send(request.encode())
+        stream.half_close()
+        while (message := stream.receive()) is not None:
+            yield message
+    except CallFailed as failure:
+        raise Exit(ERROR, failure.message) from None
+
+
 def _range_stream(context: Context, request: pb.RangeRequest) -> pb.RangeResponse:
     """The chunks of a RangeStream as one response."""
-    stream = context.session.stream(methods.RANGE_STREAM, deadline=context.deadline())
-    stream.send(request.encode())
-    stream.half_close()
     whole = pb.RangeResponse()
-    while (message := stream.receive()) is not None:
+    for message in _chunks(context, request):
         chunk = pb.RangeStreamResponse.decode(message).range_response
         if chunk is None:
             continue

@@ -30,11 +30,11 @@ def _alarm_disarm(context: Context) -> None:
         bad_args("alarm disarm command accepts no arguments")
     session = context.session
     raised = session.call(methods.ALARM, pb.AlarmRequest(action=_GET), pb.AlarmResponse, read=True)
-    whole = pb.AlarmResponse(header=raised.header)
+    # As in Go's client: what it made up of several answers has no header.
+    whole = pb.AlarmResponse()
     for alarm in raised.alarms:
         request = pb.AlarmRequest(action=_DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
         cleared = session.call(methods.ALARM, request, pb.AlarmResponse)
-        whole.header = cleared.header
         whole.alarms.extend(cleared.alarms)
     context.printer.alarm(whole)
 

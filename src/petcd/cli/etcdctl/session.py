@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from petcd import ETCD_VERSION, errors
-from petcd.cli.etcdctl.commands import BAD_ARGS, BAD_CONNECTION, ERROR, Exit
+from petcd.cli.etcdctl.commands import BAD_CONNECTION, ERROR, Exit
 from petcd.client.blocking import BlockingCall, BlockingConnection, Broken, Status, Unreachable, connect
 from petcd.client.endpoints import Endpoint, parse
 from petcd.errors import Code, EtcdError
@@ -138,7 +138,6 @@ class Session:
         """When calls give up; None: never."""
         self._dial_timeout = dial_timeout
         self._keepalive = keepalive
-        self._files = (cert, key, ca)
         self._server_name = server_name
         self._user = user
         self._password = password
@@ -150,34 +149,15 @@ class Session:
         configured = tls or skip_verify or bool(cert or key or ca or server_name)
         first = _parse(endpoints[0])
         wanted = first.wants_tls if first is not None else None
-        self._tls = self._context(skip_verify) if (configured if wanted is None else wanted) else None
+        self._tls: ssl.SSLContext | None = None
+        if configured if wanted is None else wanted:
+            from petcd.cli.etcdctl.security import client_context
+
+            self._tls = client_context(cert, key, ca, skip_verify=skip_verify)
         self._constant = [(b"client-api-version", ".".join(ETCD_VERSION.split(".")[:2]).encode())]
         self.metadata: list[tuple[bytes, bytes]] = list(self._constant)
         if token:
             self._authorize(token)
-
-    def _context(self, skip_verify: bool) -> ssl.SSLContext:
-        import ssl
-
-        cert, key, ca = self._files
-        for name in (cert, key, ca):
-            if name:
-                try:
-                    with open(name, "rb"):
-                        pass
-                except OSError as error:
-                    raise Exit(BAD_ARGS, f"open {name}: {(error.strerror or '').lower()}") from None
-        try:
-            context = ssl.create_default_context(cafile=ca or None)
-            if cert:
-                context.load_cert_chain(cert, key or None)
-        except (ssl.SSLError, OSError) as error:
-            raise Exit(BAD_ARGS, f"tls: {error}") from None
-        context.set_alpn_protocols(["h2"])
-        if skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
     def close(self) -> None:
         if self._connection is not None:

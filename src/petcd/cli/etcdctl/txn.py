@@ -80,10 +80,9 @@ def parse_compare(line: str) -> pb.Compare:
     found = golang.scan_quoted(rest, len(rest) - len(rest.lstrip(" ")))
     if found is not None:
         key, at = found
-        if rest[at : at + 2] == ") ":
-            tail = rest[at + 2 :].lstrip()
-            operator, _, literal = tail.partition(" ")
-            scanned = golang.scan_quoted(literal.lstrip(), 0)
+        if rest[at : at + 1] == ")" and rest[at + 1 : at + 2].isspace():
+            operator, *literal = rest[at + 2 :].split(None, 1) or [""]
+            scanned = golang.scan_quoted(literal[0], 0) if literal else None
             if scanned is not None:
                 value = scanned[0]
                 complete = True

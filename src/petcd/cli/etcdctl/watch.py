@@ -88,7 +88,7 @@ def _split(arguments: list[str], dash: int, environment: list[str]) -> tuple[lis
     if environment and own:
         raise ValueError(_CONFLICT)
     own = environment or own
-    if not own:
+    if not own and not command:
         raise ValueError(_NUMBER)
     return own, command
 

@@ -1,0 +1,80 @@
+"""watch (contract cli section 3.6)."""
+
+# ruff: noqa: E501  a line of the table is a command line
+from __future__ import annotations
+
+from signal import SIGINT, SIGTERM
+
+from tests.etcdctl.case import Kill, Until, Write, c, other
+from tests.etcdctl.reasons import CANCEL_REASON, CAPITAL, REVISION_ZERO, USAGE
+
+CASES = [
+    c("watch"),
+    c("watch", "foo", "--"),
+    c("watch", "--prefix", "a", "b"),
+    c("watch", env={"ETCDCTL_WATCH_RANGE_END": "z"}),
+    c("watch", "foo", env={"ETCDCTL_WATCH_KEY": "foo"}),
+    c("watch", "foo", "-w", "xml"),
+    c("put", "w", "1"),
+    c("put", "w", "2"),
+    c("del", "w"),
+    c("compaction", "3"),
+    c("watch", "w", "--rev=1"),
+    c("watch", "w", "--rev=1", "-w", "json", differs=CANCEL_REASON),
+    c("watch", "w", "--rev=1", "-w", "fields", differs=REVISION_ZERO),
+    c("watch", "w", "--rev=1", "-w", "table"),
+    c("watch", "w", "--rev=4", "--", "sh", "-c", "echo $ETCD_WATCH_REVISION $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE; exit 3"),
+    c("watch", "w", "--rev=3", "--", "nosuchcmd", "x"),
+    c("watch", "w", "--rev=3", "--prev-kv", "--", "false"),
+    c("watch", "--rev=3", "--", "false", env={"ETCDCTL_WATCH_KEY": "w"}),
+    c("watch", "w", "--rev=3", "-w", "json", "--", "false", differs=CANCEL_REASON),
+    c("watch", "w", "--rev=3", "-w", "fields", "--", "false"),
+    c("watch", "w", "--rev=3", "-w", "table", "--", "false"),
+    c("watch", "w", "--nosuch", differs=USAGE),
+    c("watch", "w", "--rev=x", differs=USAGE),
+    c("watch", "-i", stdin=b"", differs=CAPITAL),
+    c("watch", "-i", stdin=b"foo bar\n", differs=CAPITAL),
+    c("watch", "-i", stdin=b"\n", differs=CAPITAL),
+    c("watch", "-i", stdin=b"watch\n", differs=CAPITAL),
+    c("watch", "-i", stdin=b"watch foo --prefix bar\n", differs=CAPITAL),
+    c("watch", "-i", stdin=b"watch foo --nosuch\n"),
+    c("watch", "-i", stdin=b"watch foo --\n"),
+    c("put", "x", "1"),
+    c("put", "x1", "one"),
+    c("put", "x", "2"),
+    c("del", "x"),
+    # Events that are there already, then the signal that ends a watch.
+    c("watch", "x", "--rev=5", steps=(Until(b"DELETE\nx\n\n"), Kill(SIGINT))),
+    c("watch", "x", "--rev=5", "--prev-kv", steps=(Until(b"DELETE\nx\n2\nx\n\n"), Kill(SIGTERM))),
+    c("watch", "x", "--rev=5", "-w", "json", steps=(Until(b"}\n"), Kill(SIGINT)), differs=CANCEL_REASON),
+    c("watch", "x", "--rev=5", "--prev-kv", "-w", "json", steps=(Until(b"}\n"), Kill(SIGINT)), differs=CANCEL_REASON),
+    c("watch", "x", "--rev=5", "--prev-kv", "-w", "fields", steps=(Until(b'"PrevLease"', 2), Kill(SIGINT))),
+    c("watch", "x", "--rev=5", "--hex", steps=(Until(b"DELETE\n\\x78\n\n"), Kill(SIGINT))),
+    c("watch", "--prefix", "x", "--rev=5", steps=(Until(b"DELETE\nx\n\n"), Kill(SIGINT))),
+    c("watch", "x", "x2", "--rev=5", steps=(Until(b"DELETE\nx\n\n"), Kill(SIGINT))),
+    c("watch", "--prefix", "", "--rev=7", steps=(Until(b"x\n2\n"), Kill(SIGINT))),
+    c("watch", "x", "--rev=5", env={"ETCDCTL_WATCH_RANGE_END": ""}, steps=(Until(b"DELETE\nx\n\n"), Kill(SIGINT))),
+    c("watch", "--rev=5", env={"ETCDCTL_WATCH_KEY": "x", "ETCDCTL_WATCH_RANGE_END": "x2"}, steps=(Until(b"DELETE\nx\n\n"), Kill(SIGINT))),
+    c("watch", "x", "a", "b", "--rev=5", steps=(Until(b"DELETE\nx\n\n"), Kill(SIGINT))),
+    c("watch", "x", "--rev=6", "--", "sh", "-c", "echo $ETCD_WATCH_REVISION $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE", steps=(Until(b'"DELETE" "x" ""'), Kill(SIGINT))),
+    c("watch", "x", "--rev=6", "--", "echo", "two words", "--flag", steps=(Until(b"--flag", 2), Kill(SIGINT))),
+    c("watch", "x", "--rev=6", "--", "cat", steps=(Until(b"DELETE\nx\n\n"), Kill(SIGINT))),
+    # What happens while it watches.
+    c("watch", "y", "--rev=9", steps=(other("put", "y", "a\tb"), Until(b"a\tb\n"), other("del", "y"), Until(b"DELETE\ny\n\n"), Kill(SIGINT))),
+    c("watch", "y", "--rev=9", "-w", "json", steps=(Until(b"}\n"), Kill(SIGINT)), differs=CANCEL_REASON),
+    c("watch", "w", "--rev=1", "-w", "protobuf"),
+    c("watch", "--prefix=maybe", "w", differs=USAGE),
+    c("watch", "--prefix", "--", "echo"),
+    # Interactive.
+    c("watch", "-i", steps=(Write(b"watch x --rev=6\n"), Until(b"DELETE\nx\n\n"), Write(b"watch x1 --rev=6 -- echo seen\n"), Until(b"seen\n"), Write(b"bogus line\n"), Write()), differs=CAPITAL),
+    c("watch", "-i", steps=(Write(b"watch x x9 --rev 6 --prev-kv\nwatch\n"), Until(b"DELETE\n"), Write(b"\n"), Write()), differs=CAPITAL),
+    c("watch", "-i", steps=(Write(b'watch "x" --rev 6 -- sh -c "echo \\"quoted\\" $ETCD_WATCH_KEY"\n'), Until(b"x\n2\n"), Until(b"quoted"), Write()), differs=CAPITAL),
+    c("watch", "-i", steps=(Write(b"watch w --rev=1\n"), Write(b"watch x --rev=6\n"), Until(b"DELETE\nx\n\n"), Write()), differs=CAPITAL),
+    c("watch", "-i", env={"ETCDCTL_WATCH_KEY": "x"}, steps=(Write(b"watch --rev=6\n"), Until(b"DELETE\nx\n\n"), Write(b"watch --rev=6 x1\n"))),
+    c("watch", "-i", "x", "--rev=6", stdin=b"", differs=CAPITAL),
+    c("watch", "-i", stdin=b"watch x --rev=zz\n"),
+    c("watch", "-i", stdin=b"watch x --help\n"),
+    c("watch", "-i", stdin=b"watch --prefix\n"),
+    c("watch", "-i", stdin=b"watch -- echo\n", differs=CAPITAL),
+    c("watch", "-i", stdin=b"WATCH x\n", differs=CAPITAL),
+]  # fmt: skip
