@@ -151,11 +151,13 @@ def test_a_damaged_snapshot_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["good"]
 
 
-def test_a_snapshot_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_a_snapshot_of_nobody_ends_and_leaves_nothing(tmp_path: Path, named: bool) -> None:
     async def main() -> None:
-        async with Client(f"127.0.0.1:{free_port()}", timeout=0.2) as client:
+        endpoint = f"127.0.0.1:{free_port()}"
+        async with Client(endpoint, timeout=0.2) as client:
             with pytest.raises(TransportFailure):
-                await client.maintenance.save_snapshot(tmp_path / "db", endpoint=f"127.0.0.1:{free_port()}")
+                await client.maintenance.save_snapshot(tmp_path / "db", endpoint=endpoint if named else None)
 
     asyncio.run(main())
     assert list(tmp_path.iterdir()) == []

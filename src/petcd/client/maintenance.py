@@ -204,7 +204,7 @@ class Maintenance:
 
     async def _snapshot(self, endpoint: str | None) -> AsyncGenerator[pb.SnapshotResponse, None]:
         for refusals in range(REFUSALS_MAX + 1):
-            opened = await self._pool.open(_SERVICE + b"Snapshot", endpoint=endpoint)
+            opened = await self._pool.open(_SERVICE + b"Snapshot", endpoint=endpoint, timeout=self._timeout)
             try:
                 opened.stream.send(pb.SnapshotRequest().encode())
                 opened.stream.half_close()

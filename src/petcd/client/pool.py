@@ -269,16 +269,29 @@ class Pool:
 
     # --- streams --------------------------------------------------------------------------------------
 
-    async def open(self, path: bytes, extra: Metadata = (), endpoint: str | None = None) -> Opened:
+    async def open(
+        self,
+        path: bytes,
+        extra: Metadata = (),
+        *,
+        endpoint: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  until it is open; a stream has no end of its own
+    ) -> Opened:
         """Open a stream: over the connection in use, or over one of its own to ``endpoint``, which the
         caller closes. Raises EtcdError."""
         self.owner.claim()
+        deadline = None if timeout is None else self._now() + timeout
         if endpoint is None:
-            connection = await self.connection()
+            connection = await self.connection(deadline)
         else:
-            connection = await self._dialer.dial(parse(endpoint), None)
-        if self._credentials.wanted:
-            await self._credentials.log_in(connection, None)
+            connection = await self._dialer.dial(parse(endpoint), timeout)
+        try:
+            if self._credentials.wanted:
+                await self._credentials.log_in(connection, left(deadline))
+        except BaseException:
+            if endpoint is not None:
+                connection.close()
+            raise
         identity = self._credentials.metadata
         return Opened(connection, connection.stream(path, metadata=(*identity, *extra)), identity)
 
