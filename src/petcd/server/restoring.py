@@ -133,8 +133,11 @@ def _check_target(disk: Disk, config: Config) -> bool:
 
 
 def _remove(disk: Disk, config: Config, existed: bool) -> None:
-    for path in (config.member_dir if existed else config.data_dir, config.wal_dir):
-        if path and disk.exists(path):
+    made = [config.member_dir if existed else config.data_dir]
+    if config.wal_dir:
+        made += [config.wal_dir, f"{config.wal_dir}.tmp"]
+    for path in made:
+        if disk.exists(path):
             disk.remove_tree(path)
 
 
