@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import subprocess
@@ -451,6 +452,33 @@ def test_dump_logs_refusals(petcd_source: Source, utl: Callable[..., Ran]) -> No
     status, _, err = utl("dump-logs", "-entry-type=X", data_dir)
     assert (status, err.splitlines()[0]) == (0, "[X] is not a valid entry-type, ignored.")
     assert utl("dump-logs", "nosuch")[0] == 1
+
+
+def test_no_damage_breaks_the_tools(petcd_source: Source, tmp_path: Path, utl: Callable[..., Ran]) -> None:
+    """Whatever is in the files, the answer is a text and a status."""
+    path, log = tmp_path / "file.db", tmp_path / "member" / "wal" / f"{0:016x}-{0:016x}.wal"
+    whole = petcd_source.whole.path.read_bytes()
+    (source_log,) = (petcd_source.whole.data_dir / "member" / "wal").glob("*0.wal")
+    records = source_log.read_bytes()[:16384]
+    (tmp_path / "member" / "snap").mkdir(parents=True)
+    log.parent.mkdir()
+    draw = random.Random(9)
+    seen = set()
+    for _ in range(40):
+        for target, content in ((path, bytearray(whole)), (log, bytearray(records))):
+            for _ in range(draw.randrange(1, 4)):
+                content[draw.randrange(len(content))] = draw.randrange(256)
+            target.write_bytes(content)
+        for words in (
+            ["dump-db", "iterate-bucket", path, draw.choice(BUCKETS.split()), "--decode"],
+            ["dump-db", "scan-keys", path, 0],
+            ["dump-db", "hash", path],
+            ["dump-logs", tmp_path],
+            ["dump-logs", "-raw", tmp_path],
+            ["check", "v2store", "--data-dir", tmp_path],
+        ):
+            seen.add((words[0], utl(*words)[0]))
+    assert seen == {(name, status) for name in ("dump-db", "dump-logs", "check") for status in (0, 1)}
 
 
 # ---------------------------------------------------------------------- the command line

@@ -57,6 +57,10 @@ class Node(Command):
 
 def execute(root: Node, arguments: Sequence[str], *, again_on_stdout: bool = False) -> int:
     """Run one command line; the exit status. ``again_on_stdout`` is how etcd-dump-db repeats a mistake."""
+    if arguments and arguments[0] in ("__complete", "__completeNoDesc"):
+        from petcd.cli.etcdctl import complete
+
+        return complete.run(root, list(arguments[1:]), described=arguments[0] == "__complete")
     command, rest, words = find(root, arguments)
     if command is root and words and root.children:
         word = rest[words[0]]
@@ -104,6 +108,7 @@ def _repeat(text: str, on_stdout: bool) -> None:
 
 def run(leaf: Leaf, context: Context) -> int:
     """Run a command whose arguments are in order; the exit status."""
+    from petcd.pb.wire import DecodeError
     from petcd.storage.errors import StorageError
 
     try:
@@ -112,7 +117,9 @@ def run(leaf: Leaf, context: Context) -> int:
         if error.message:
             complain(f"Error: {error.message}")
         return error.status
-    except StorageError as error:
+    except BrokenPipeError:
+        raise
+    except (StorageError, DecodeError, OSError) as error:
         complain(f"Error: {error}")
         return ERROR
     return SUCCESS

@@ -112,22 +112,23 @@ def _excerpt(value: str, before: int, after: int) -> str:
 def raw_lines(reader: SegmentReader) -> Iterator[str]:
     """Every record of a log. Raises: what the reader raises."""
     segment, crc = -1, 0
-    for kind, data in reader:
+    for record, data in reader:
         if reader.position != segment:
             # Each segment begins with the checksum of the one before.
             segment = reader.position
             yield f"CRC: {crc}"
         crc = reader.crc
-        if kind == METADATA:
+        if record == METADATA:
             yield f"Metadata: {text(Metadata.decode(data))} "
-        elif kind == ENTRY:
+        elif record == ENTRY:
             entry = parse_entry(data)
             shown = f" Data:{octal(entry.data)}" if entry.data else ""
-            yield f"Entry: Term:{entry.term} Index:{entry.index} Type:{_ENTRY_TYPES[entry.type]}{shown} "
-        elif kind == SNAPSHOT:
+            kind = _ENTRY_TYPES[entry.type] if entry.type < len(_ENTRY_TYPES) else entry.type
+            yield f"Entry: Term:{entry.term} Index:{entry.index} Type:{kind}{shown} "
+        elif record == SNAPSHOT:
             place = parse_snapshot(data)
             conf = f" conf_state:{{{text(place.conf_state)}}}" if place.conf_state is not None else ""
             yield f"Snapshot: index:{place.index} term:{place.term}{conf} "
-        elif kind == STATE:
+        elif record == STATE:
             state = parse_state(data)
             yield f"HardState: term:{state.term} vote:{state.vote} commit:{state.commit} "
