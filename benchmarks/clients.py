@@ -2,6 +2,7 @@
 
     python benchmarks/clients.py --seconds 3                      # starts petcd, on memory-backed storage
     python benchmarks/clients.py --server go --directory /var/tmp
+    python benchmarks/clients.py --server canned                  # one that stores nothing: the clients alone
     python benchmarks/clients.py --endpoint 127.0.0.1:2379
 
 The rows are PyPI's ``etcd3`` (blocking) and ``aetcd`` (asyncio) and petcd's two clients. ``etcd3`` can be
@@ -17,13 +18,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +141,52 @@ def worker(library: str, mode: str, operation: str, endpoint: str, seconds: floa
     return asyncio.run(main())
 
 
+# --- a server that stores nothing ------------------------------------------------------------------------
+
+
+async def canned(port: int) -> None:
+    """Answer every put and get alike, with petcd's HTTP/2 and nothing behind it."""
+    from petcd.net.edge import Edge
+    from petcd.net.grpc.router import Router
+    from petcd.pb import mvccpb
+    from petcd.pb.etcdserverpb import kv as pb
+    from petcd.pb.etcdserverpb.header import ResponseHeader
+    from petcd.seams.net import Address
+    from petcd.seams.real import real_world
+
+    header = ResponseHeader(cluster_id=1 << 63, member_id=1 << 62, revision=123_456, raft_term=2)
+    pair = mvccpb.KeyValue(key=KEYS[0], value=VALUE, create_revision=2, mod_revision=99_999, version=7)
+    answers = {
+        b"Put": pb.PutResponse(header=header).encode(),
+        b"Range": pb.RangeResponse(header=header, kvs=[pair], count=1).encode(),
+    }
+    router = Router()
+    for method, answer in answers.items():
+        router.unary(b"/etcdserverpb.KV/" + method, lambda call, _message, answer=answer: call.reply(answer))
+    edge = Edge(real_world(asyncio.get_running_loop()), router)
+    await edge.listen(Address("127.0.0.1", port))
+    await asyncio.Event().wait()
+
+
+@contextlib.contextmanager
+def serving_canned() -> Iterator[str]:
+    """Its endpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, __file__, "--canned", str(port)])
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 # --- in the parent ----------------------------------------------------------------------------------------
 
 
@@ -206,9 +255,14 @@ def main() -> None:
         library, mode, operation, endpoint, seconds = sys.argv[2:7]
         print(json.dumps(worker(library, mode, operation, endpoint, float(seconds))))
         return
+    if sys.argv[1:2] == ["--canned"]:
+        import uvloop
+
+        uvloop.run(canned(int(sys.argv[2])))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     etcd3 = ROOT / ".venv-etcd3/bin/python"
-    parser.add_argument("--server", choices=("petcd", "go"), default="petcd")
+    parser.add_argument("--server", choices=("petcd", "go", "canned"), default="petcd")
     parser.add_argument("--endpoint", default="", help="a server that runs already")
     parser.add_argument(
         "--directory", default="/dev/shm", help="where the server's data go (default: memory)"
@@ -220,6 +274,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.endpoint:
         report(options, options.endpoint)
+        return
+    if options.server == "canned":
+        with serving_canned() as endpoint:
+            report(options, endpoint)
         return
     sys.path.insert(0, str(ROOT))
     from tests.servers import serving

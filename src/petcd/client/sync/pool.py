@@ -1,7 +1,7 @@
-"""How calls of threads reach a cluster: the rule of ``petcd.client.pool``, with threads in place of tasks.
+"""How calls of threads reach a cluster: ``petcd.client.pool`` with threads in place of tasks.
 
-A call is repeated when the server cannot have acted on it, or when repeating it changes nothing. Everything
-here may be used by any thread; in a forked child the next call makes connections of the child's own.
+When a call may be made again is said in ``petcd.client.retry``. Everything here may be used by any thread; in
+a forked child the next call makes connections of the child's own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from petcd.client.balance import Balance
 from petcd.client.credentials import API_VERSION, AUTHENTICATE, Credentials, Metadata
 from petcd.client.endpoints import Endpoint, parse
+from petcd.client.retry import Fate, expired
+from petcd.client.retry import fate as fate_of
 from petcd.client.sync.connection import Connection, connect
 from petcd.client.tls import Tls
-from petcd.errors import AuthNotEnabled, Code, EtcdError, NoLeader, NotSupportedForLearner
+from petcd.errors import AuthNotEnabled, Code, EtcdError
 from petcd.net.grpc.client import TransportFailure
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Pool:
     def _dial(self, endpoint: Endpoint, deadline: float | None) -> Connection:
         timeout = self._dial_timeout if deadline is None else min(_left(deadline), self._dial_timeout)
         if timeout <= 0:
-            raise _expired()
+            raise expired()
         secure = endpoint.wants_tls if endpoint.wants_tls is not None else self._tls is not None
         context: ssl.SSLContext | None = None
         name = ""
@@ -104,7 +106,7 @@ class Pool:
         """The connection in use, or a new one; goes round the endpoints until ``deadline``."""
         patience = -1.0 if deadline is None else max(0.0, _left(deadline))
         if not self._connecting.acquire(timeout=patience):
-            raise _expired()
+            raise expired()
         try:
             pause = _PAUSE_FIRST
             while True:
@@ -118,7 +120,7 @@ class Pool:
                         fresh = self._dial(health.endpoint, deadline)
                     except TransportFailure as failure:
                         if deadline is not None and _left(deadline) <= 0:
-                            raise _expired(failure) from None
+                            raise expired(failure) from None
                         self.balance.failed(health.endpoint, time.monotonic())
                     else:
                         self._sweep()
@@ -210,18 +212,19 @@ class Pool:
                     refusals += 1
                     credentials.expire(identity)
                     continue
-                unknown = asked and _may_have_acted(error)
-                if not self._may_pass(error) or (unknown and not repeatable and confirm is None):
+                fate = fate_of(error, asked=asked, loner=len(self.balance) == 1)
+                unknown = fate is Fate.UNKNOWN and not repeatable
+                if fate is Fate.FINAL or (unknown and confirm is None):
                     if error.code == Code.DEADLINE_EXCEEDED and len(self.balance) > 1:
                         self._turn_away(connection)
                     if doubt is not None:
                         raise doubt from error
                     raise
-                if unknown and not repeatable and doubt is None:
+                if unknown and doubt is None:
                     doubt = error
                 self._turn_away(connection)
                 if deadline is not None and _left(deadline) <= 0:
-                    raise doubt or _expired(error) from error
+                    raise doubt or expired(error) from error
             pause = self._rest(pause, deadline)
             limit = None if deadline is None else _left(deadline)
 
@@ -259,19 +262,6 @@ class Pool:
         finally:
             connection.close()
 
-    def _may_pass(self, error: EtcdError) -> bool:
-        """Whether another attempt, elsewhere or later, may go better."""
-        if isinstance(error, NotSupportedForLearner):
-            return len(self.balance) > 1
-        return error.code == Code.UNAVAILABLE
-
-
-def _may_have_acted(error: EtcdError) -> bool:
-    """Whether a server that said this, or nothing, may have carried the call out."""
-    if isinstance(error, TransportFailure):
-        return error.sent
-    return not isinstance(error, NoLeader | NotSupportedForLearner)
-
 
 class _Credentials(Credentials):
     """The user's token, for threads."""
@@ -285,7 +275,7 @@ class _Credentials(Credentials):
         from petcd.pb.etcdserverpb import auth as pb
 
         if not self.lock.acquire(timeout=-1.0 if deadline is None else max(0.0, _left(deadline))):
-            raise _expired()
+            raise expired()
         try:
             if not self.wanted:
                 return
@@ -307,9 +297,3 @@ class _Credentials(Credentials):
 
 def _left(deadline: float) -> float:
     return deadline - time.monotonic()
-
-
-def _expired(cause: EtcdError | None = None) -> TransportFailure:
-    """Time is up before anything was sent; the text keeps what stood in the way."""
-    text = "context deadline exceeded" + (f", latest error: {cause.text}" if cause is not None else "")
-    return TransportFailure(Code.DEADLINE_EXCEEDED, text, sent=False)
