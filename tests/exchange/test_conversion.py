@@ -39,6 +39,8 @@ from petcd.seams.real import RealDisk
 from petcd.server.membership import ClusterMember
 from petcd.storage import schema
 from petcd.storage.datadir import BACKUP_NAME
+from petcd.storage.snapshots import Snapshotter
+from petcd.storage.wal import Wal, encode_hard_state, encode_snapshot_record
 
 MINE = {
     "id": MEMBER,
@@ -215,6 +217,24 @@ def test_a_database_that_was_received_and_not_put_in_place(tmp_path: Path) -> No
     backup = path / BACKUP_NAME / "snap"
     assert (backup / name).read_bytes() == received and (backup / "db").read_bytes() == old
     assert not (path / "member/snap" / name).exists()
+
+
+def test_entries_that_a_received_snapshot_replaced(tmp_path: Path) -> None:
+    """They stand in the log, with an earlier term, and nobody will apply them; so they may be anything."""
+    path = tmp_path / "data"
+    replaced = [Entry(2, 11, 0, b"\xff\xff"), Entry(2, 12, 0, b"\xff\xff")]
+    made(path, entries=[*history(6), *replaced], applied=6, commit=6)
+    disk = RealDisk()
+    wal, _ = Wal.open(disk, f"{path}/member/wal")
+    state = encode_hard_state(5, MEMBER, 10)
+    wal.write(wal.encode([], state, True, encode_snapshot_record(10, 5, None)))
+    wal.close()
+    metadata = raftpb.SnapshotMetadata(conf_state=raftpb.ConfState(voters=[MEMBER]), index=10, term=5)
+    snap = f"{path}/member/snap"
+    Snapshotter(disk, snap).save(raftpb.Snapshot(data=tree(ONE_MEMBER), metadata=metadata))
+    write_file(disk, f"{snap}/{10:016x}.snap.db", written(rows(10)))
+    assert take_over(path)
+    assert backend_rows(path)[schema.META][schema.TERM] == schema.encode_u64(5)
 
 
 def test_a_snap_file_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:

@@ -273,6 +273,7 @@ def test_power_fails_while_a_broken_off_conversion_is_cleaned_up(seed: int) -> N
 
 
 @pytest.mark.go
+@pytest.mark.slow
 @needs_go_etcd
 def test_killed_for_real(tmp_path: Path) -> None:
     """kill -9 at three of the steps, one life after the other, and Go itself in between."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.exchange.facts import facts
+from tests.exchange.rounds import compare_once
 from tests.rpc import Rpc
 from tests.servers import Server, needs_go_etcd, needs_go_etcdctl
 
@@ -41,7 +42,9 @@ def many_things(rpc: Rpc) -> None:
     rpc.call(pb.DeleteRangeRequest(key=b"k03", range_end=b"k06"))
     rpc.call(pb.CompactionRequest(revision=COMPACTED, physical=True))
     learner = rpc.call(pb.MemberAddRequest(peerURLs=["http://127.0.0.1:7"], isLearner=True)).member
+    rpc.put(b"k00", b"Go drops a change of the membership that comes at the heels of another")
     rpc.call(pb.MemberUpdateRequest(ID=learner.ID, peerURLs=["http://127.0.0.1:9"]))
+    rpc.put(b"k00", b"and its client waits for nothing")
     rpc.call(pb.MemberRemoveRequest(ID=learner.ID))
     rpc.put(b"k04", b"again")
     rpc.call(pb.MemberAddRequest(peerURLs=["http://127.0.0.1:11"], isLearner=True))
@@ -146,6 +149,7 @@ def test_taken_over_in_place(tmp_path: Path, args: list[str], end: str, snapshot
         with Rpc(ours.endpoint) as rpc:
             assert rpc.value(b"more") == b"x"
         assert ours.log().count("took over the data directory of Go etcd") == 1
+        assert "found invalid file under data directory" not in ours.log()
     finally:
         ours.kill()
 
@@ -197,6 +201,7 @@ def test_a_snapshot_of_go_restored_by_its_tool(tmp_path: Path) -> None:
         ours.kill()
 
 
+@pytest.mark.slow
 def test_three_members_taken_over_by_three(tmp_path: Path) -> None:
     members = [
         Server("go", tmp_path / name, ["--snapshot-count=20"], name=name) for name in ("m1", "m2", "m3")
@@ -239,3 +244,10 @@ def test_three_members_taken_over_by_three(tmp_path: Path) -> None:
     finally:
         for one in (*members, *ours):
             one.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 4])
+def test_a_random_history(tmp_path: Path, seed: int) -> None:
+    """``python -m tests.exchange`` runs more of them."""
+    assert compare_once(seed, tmp_path).endswith("all the same")

@@ -348,6 +348,7 @@ def test_a_running_go_etcd_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.go
+@pytest.mark.slow
 @needs_go_etcd
 def test_go_goes_on_with_what_was_refused(tmp_path: Path) -> None:
     """Users that are only in the log: Go stores them, and then its directory is fine."""

@@ -126,6 +126,8 @@ def look(disk: Disk, data: DataDir, learners_max: int, logger: Logger) -> GoData
         rows = BboltFile(database)
         _refuse_auth(database.path, rows)
         entries = [Entry(e.term, e.index, e.type, e.data) for e in contents.entries]
+        if entries and entries[0].term < start.term:
+            entries = []  # of before a leader's snapshot, as in a start
         applied = info.consistent_index
         last = entries[-1].index if entries else start.index
         if applied > last:
