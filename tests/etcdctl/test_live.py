@@ -45,7 +45,7 @@ class Tool:
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
 
-    def until(self, text: bytes, seconds: float = 10.0) -> bytes:
+    def until(self, text: bytes, seconds: float = 30.0) -> bytes:
         end = time.monotonic() + seconds
         while text not in self.seen:
             assert time.monotonic() < end, f"no {text!r} in {self.seen!r}"
@@ -62,15 +62,22 @@ class Tool:
     def end(self, number: int | None = None) -> tuple[bytes, bytes, int]:
         if number is not None:
             self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=15)
+        out, err = self.process.communicate(timeout=30)
         return self.seen + out, err, self.process.returncode
+
+
+def keys_under(server: Server, prefix: str, number: int, seconds: float = 30.0) -> None:
+    """Wait until so many keys have this prefix: each waiter for a lock or an election has one."""
+    end = time.monotonic() + seconds
+    while len(server.etcdctl("get", "--prefix", prefix, "--keys-only").stdout.split()) != number:
+        assert time.monotonic() < end, f"not {number} keys under {prefix}"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("go", marks=needs_go_etcd), "petcd"])
 def test_watch_goes_on_over_a_restart(kind: Kind) -> None:
     with serving(kind) as server:
-        watch = Tool(server, "watch", "w", "--prefix", "--prev-kv")
-        time.sleep(0.4)
+        watch = Tool(server, "watch", "w", "--prefix", "--prev-kv", "--rev=1")
         server.etcdctl("put", "w1", "a")
         watch.until(b"PUT\nw1\na\n")
         server.kill()
@@ -85,8 +92,7 @@ def test_watch_goes_on_over_a_restart(kind: Kind) -> None:
 
 def test_interactive_watch(server: Server) -> None:
     watch = Tool(server, "watch", "-i", stdin=subprocess.PIPE)
-    watch.write(b"watch i1\nwatch i2 i3 -- echo ran\nbogus\n")
-    time.sleep(0.5)
+    watch.write(b"watch i1 --rev=1\nwatch i2 i3 --rev=1 -- echo ran\nbogus\n")
     server.etcdctl("put", "i1", "a")
     watch.until(b"PUT\ni1\na\n")
     server.etcdctl("put", "i2", "b")
@@ -109,7 +115,7 @@ def test_lock_waits_for_its_holder(server: Server) -> None:
     first = holder.until(b"\n\n")
     assert first.startswith(b"m/")
     waiter = Tool(server, "lock", "m", "--", "sh", "-c", "echo $ETCD_LOCK_KEY; exit 7")
-    time.sleep(0.6)
+    keys_under(server, "m/", 2)
     assert waiter.process.poll() is None
     assert holder.end(signal.SIGTERM)[2] == 0
     out, err, status = waiter.end()
@@ -123,7 +129,7 @@ def test_an_interrupted_waiter_leaves_no_key(server: Server) -> None:
     holder = Tool(server, "lock", "n")
     holder.until(b"\n\n")
     waiter = Tool(server, "lock", "n")
-    time.sleep(0.8)
+    keys_under(server, "n/", 2)
     out, err, status = waiter.end(signal.SIGINT)
     assert (out, err, status) == (b"", b"Error: context canceled\n", 1)
     assert len(server.etcdctl("get", "--prefix", "n/", "--keys-only").stdout.split()) == 1
@@ -143,7 +149,7 @@ def test_election(server: Server) -> None:
     one.until(b"\np1\n")
     observer.until(b"\np1\n")
     two = Tool(server, "elect", "e", "p2")
-    time.sleep(0.6)
+    keys_under(server, "e/", 2)
     assert one.end(signal.SIGINT)[2] == 0
     two.until(b"\np2\n")
     observer.until(b"\np2\n")

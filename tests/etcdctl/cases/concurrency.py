@@ -39,7 +39,7 @@ CASES = [
     c("lock", "m2", steps=(Until(b"\n\n"), Kill(SIGTERM))),
     c("lock", "m2", "-w", "json", steps=(Until(b"}\n"), Kill(SIGINT))),
     c("lock", "m2", "-w", "fields", steps=(Until(b'"Count"'), Kill(SIGINT))),
-    c("lock", "m2", "-w", "table"),
+    c("lock", "m2", "-w", "table", "--ttl=600"),
     c("get", "--prefix", "m2/"),
     c("lock", "m3", "--", "sh", "-c", "echo $ETCD_LOCK_KEY $ETCD_LOCK_REV; cat"),
     c("lock", "m3", "sh", "-c", "exit 0", differs=USAGE),
@@ -50,8 +50,6 @@ CASES = [
     c("elect", "e1", "p1", steps=(Until(b"p1\n"), Kill(SIGINT))),
     c("elect", "e1", "p1", steps=(Until(b"p1\n"), Kill(SIGTERM))),
     c("elect", "e1", "p1", "-w", "json", steps=(Until(b"}\n"), Kill(SIGINT))),
-    c("elect", "e1", "p1", "-w", "table"),
-    c("get", "--prefix", "e1/"),
     c("elect", "-l", "e2", before=(other("put", "e2/1", "first"),), steps=(Until(b"e2/1\nfirst\n"), other("put", "e2/1", "again"), Until(b"again\n"), other("put", "e2/2", "second"), other("del", "e2/1"), Until(b"e2/2\nsecond\n"), Kill(SIGINT))),
     c("elect", "--listen", "e2", "-w", "json", steps=(Until(b"}\n"), Kill(SIGTERM))),
     c("elect", "--listen=maybe", "e3", differs=USAGE),
@@ -71,4 +69,7 @@ CASES = [
     c("snapshot", "nosuch", differs=HELP),
     c("snapshot", "save", "/tmp/x.db", "y", differs=FILENAME),
     c("snapshot", "save", "--endpoints={ENDPOINT},{ENDPOINT}", "/tmp/x.db"),
+    # Last: the lease it leaves behind ends some day.
+    c("elect", "e1", "p1", "-w", "table"),
+    c("get", "--prefix", "e1/"),
 ]  # fmt: skip

@@ -168,6 +168,10 @@ def find(root: Command, arguments: Sequence[str]) -> tuple[Command, list[str], l
 
 def execute(root: Command, arguments: Sequence[str]) -> int:
     """Run one command line; the exit status. Everything cobra itself says is said here."""
+    if arguments and arguments[0] in ("__complete", "__completeNoDesc"):
+        from petcd.cli.etcdctl import complete
+
+        return complete.run(root, list(arguments[1:]), described=arguments[0] == "__complete")
     command, rest, words = find(root, arguments)
     if command is root and words:
         word = rest[words[0]]

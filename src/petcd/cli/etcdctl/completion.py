@@ -1,99 +1,124 @@
-"""completion: scripts that complete command words and flags (contract cli section 3.21)."""
+"""completion: scripts that let a shell ask the tool itself what may follow (contract cli section 3.21).
+
+The scripts are thin: they hand the words typed so far to ``__complete`` (see ``complete.py``), so that they
+never fall behind the tool, and offer file names where it says that they may fit.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from petcd.cli.etcdctl.commands import ERROR, Command, Exit, Leaf, write
+from petcd.cli.etcdctl.commands import ERROR, Exit, Leaf, write
 from petcd.cli.etcdctl.golang import quote, raw
 
 if TYPE_CHECKING:
     from petcd.cli.etcdctl.context import Context
 
-SHELLS: Final = ("bash", "zsh", "fish", "powershell")
-
-
-def _words(root: Command) -> list[tuple[str, list[str]]]:
-    """Each command path (without the root's name) and what may follow it."""
-    out: list[tuple[str, list[str]]] = []
-
-    def visit(command: Command) -> None:
-        leaf = command.leaf() if command.module else None
-        following = [child.name for child in command.children]
-        flags = [*(leaf.flags if leaf else ()), *command.inherited()]
-        following += sorted({f"--{flag.name}" for flag in flags} | {"--help"})
-        out.append((command.path.partition(" ")[2], following))
-        for child in command.children:
-            visit(child)
-
-    visit(root)
-    return out
-
-
-def _bash(name: str, table: list[tuple[str, list[str]]]) -> str:
-    cases = "".join(f'    "{path}") words="{" ".join(words)}" ;;\n' for path, words in table)
-    return f"""# bash completion for {name}
-_{name}() {{
-  local path="" word words=""
-  for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-    case "$word" in -*) ;; *) path="${{path:+$path }}$word" ;; esac
-  done
-  while :; do
-    case "$path" in
-{cases}    esac
-    [[ -n "$words" || -z "$path" ]] && break
-    [[ "$path" == *" "* ]] && path="${{path% *}}" || path=""
-  done
-  COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
-}}
-complete -o default -F _{name} {name}
+_BASH: Final = """\
+# bash completion for TOOL
+_TOOL_complete() {
+  local current="" lines directive
+  local -a words
+  # From the line itself: bash's own words are cut at "=" and ":".
+  read -ra words <<<"${COMP_LINE:0:COMP_POINT}"
+  [[ "${COMP_LINE:0:COMP_POINT}" == *[[:space:]] ]] || current="${words[${#words[@]}-1]}"
+  [[ -n "$current" ]] || words+=("")
+  lines=$("${words[0]}" __completeNoDesc "${words[@]:1}" 2>/dev/null) || return
+  directive="${lines##*:}"
+  lines="${lines%:*}"
+  [[ "$current" == -*=* ]] && current="${current#*=}"
+  mapfile -t COMPREPLY < <(compgen -W "$lines" -- "$current")
+  if (( directive & 4 )); then
+    compopt +o default 2>/dev/null
+  fi
+  # What stands before the last ":" of the word is already on the line.
+  if [[ "$current" == *:* && "$COMP_WORDBREAKS" == *:* ]]; then
+    COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*:}"}"}")
+  fi
+}
+complete -o default -F _TOOL_complete TOOL
 """
 
+_ZSH: Final = """\
+#compdef TOOL
+# zsh completion for TOOL
+_TOOL() {
+  local -a lines choices
+  local line name directive
+  lines=("${(@f)$("${words[1]}" __complete "${(@Q)words[2,CURRENT]}" 2>/dev/null)}")
+  directive="${lines[-1]#:}"
+  lines[-1]=()
+  [[ "${words[CURRENT]}" == -*=* ]] && compset -P '*='
+  for line in "${lines[@]}"; do
+    name="${${line%%$'\\t'*}//:/\\\\:}"
+    if [[ "$line" == *$'\\t'* ]]; then
+      choices+=("${name}:${line#*$'\\t'}")
+    else
+      choices+=("$name")
+    fi
+  done
+  if (( ${#choices} )); then
+    _describe 'completion' choices
+  elif (( ! (directive & 4) )); then
+    _files
+  fi
+}
+if [[ "${funcstack[1]}" == "_TOOL" ]]; then
+  _TOOL "$@"
+else
+  compdef _TOOL TOOL
+fi
+"""
 
-def _zsh(name: str, table: list[tuple[str, list[str]]]) -> str:
-    return f"#compdef {name}\nautoload -U +X bashcompinit && bashcompinit\n" + _bash(name, table)
+_FISH: Final = """\
+# fish completion for TOOL
+function __TOOL_complete
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    set -l tool $words[1]
+    set -e words[1]
+    set -l lines ($tool __complete $words "$current" 2>/dev/null)
+    set -l directive (string sub -s 2 -- $lines[-1])
+    set -e lines[-1]
+    set -l prefix (string match -r -- '^-[^=]*=' "$current")
+    if test (count $lines) -gt 0
+        printf "$prefix%s\\n" $lines
+    else if test "$directive" != 4
+        __fish_complete_path (string replace -r -- '^-[^=]*=' '' "$current")
+    end
+end
+complete -c TOOL -e
+complete -c TOOL -f -a '(__TOOL_complete)'
+"""
 
-
-def _fish(name: str, table: list[tuple[str, list[str]]]) -> str:
-    out = [f"# fish completion for {name}\n"]
-    for path, words in table:
-        seen = path.split()
-        condition = (
-            " ; and ".join(f"__fish_seen_subcommand_from {word}" for word in seen) or "__fish_use_subcommand"
-        )
-        flags = [word[2:] for word in words if word.startswith("--")]
-        names = [word for word in words if not word.startswith("-")]
-        if names:
-            out.append(f"complete -c {name} -n '{condition}' -f -a '{' '.join(names)}'\n")
-        out.extend(f"complete -c {name} -n '{condition}' -l {flag}\n" for flag in flags)
-    return "".join(out)
-
-
-def _powershell(name: str, table: list[tuple[str, list[str]]]) -> str:
-    rows = "".join(f"    '{path}' = @({', '.join(repr(word) for word in words)})\n" for path, words in table)
-    return f"""# powershell completion for {name}
-Register-ArgumentCompleter -Native -CommandName '{name}' -ScriptBlock {{
+_POWERSHELL: Final = """\
+# powershell completion for TOOL
+Register-ArgumentCompleter -Native -CommandName 'TOOL' -ScriptBlock {
   param($wordToComplete, $commandAst, $cursorPosition)
-  $table = @{{
-{rows}  }}
-  $path = @($commandAst.CommandElements | Select-Object -Skip 1 | ForEach-Object {{ "$_" }} |
-    Where-Object {{ $_ -notlike '-*' -and $_ -ne $wordToComplete }}) -join ' '
-  $table[$path] | Where-Object {{ $_ -like "$wordToComplete*" }}
-}}
+  $line = $commandAst.ToString().Substring(0, [Math]::Min($cursorPosition, $commandAst.ToString().Length))
+  $tool, $words = $line -split '\\s+', 2
+  if (-not $wordToComplete) { $words = "$words ''" }
+  $lines = Invoke-Expression "$tool __complete $words" 2>$null
+  $lines | Where-Object { $_ -notmatch '^:\\d+$' } | ForEach-Object {
+    $name, $text = $_ -split "`t", 2
+    if (-not $text) { $text = $name }
+    [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', $text)
+  }
+}
 """
+
+SCRIPTS: Final = {"bash": _BASH, "fish": _FISH, "powershell": _POWERSHELL, "zsh": _ZSH}
 
 
 def _completion(context: Context) -> None:
     arguments = context.arguments
+    tool = context.command.path.partition(" ")[0]
     if len(arguments) != 1:
         raise Exit(ERROR, f"accepts 1 arg(s), received {len(arguments)}")
-    root = context.command
-    while root.parent is not None:
-        root = root.parent
-    if arguments[0] not in SHELLS:
-        raise Exit(ERROR, f'invalid argument {quote(raw(arguments[0]))} for "{root.name} completion"')
-    script = {"bash": _bash, "zsh": _zsh, "fish": _fish, "powershell": _powershell}[arguments[0]]
-    write(script(root.name, _words(root)))
+    script = SCRIPTS.get(arguments[0])
+    if script is None:
+        raise Exit(ERROR, f'invalid argument {quote(raw(arguments[0]))} for "{tool} completion"')
+    write(script.replace("TOOL", tool))
 
 
 COMMANDS: Final = {

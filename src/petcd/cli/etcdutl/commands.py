@@ -61,6 +61,10 @@ def execute(root: Node, arguments: Sequence[str], *, again_on_stdout: bool = Fal
         from petcd.cli.etcdctl import complete
 
         return complete.run(root, list(arguments[1:]), described=arguments[0] == "__complete")
+    if arguments and arguments[0] in ("__complete", "__completeNoDesc"):
+        from petcd.cli.etcdctl import complete
+
+        return complete.run(root, list(arguments[1:]), described=arguments[0] == "__complete")
     command, rest, words = find(root, arguments)
     if command is root and words and root.children:
         word = rest[words[0]]
