@@ -199,7 +199,7 @@ async def main():
         await asyncio.to_thread(sys.stdin.readline)
         done = await client.txn(when=[lock.held], then=[Put("lock/stalled-data", "late")])
         print(done.succeeded, flush=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await lock.lost.wait()
 
 asyncio.run(main())
