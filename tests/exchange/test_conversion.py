@@ -114,6 +114,7 @@ CHANGES = [
     conf(14, ADD_NODE, ClusterMember(10, ("http://h:10",))),
     v2(15, "/0/version", "3.5.0"),
     v2(16, "", "", "SYNC"),
+    conf(17, ADD_NODE, ClusterMember(7, ()), isPromote=True),  # for Go it is no learner any more: no effect
 ]
 TREE = tree(
     {
@@ -130,8 +131,8 @@ TREE = tree(
 def test_changes_of_the_membership(tmp_path: Path, snapshot: int, content: bytes) -> None:
     """The same from the log, from the tree, and from both."""
     path = tmp_path / "data"
-    directory = GoDirectory(entries=CHANGES, applied=16, snapshot=snapshot, tree=content, contents=rows(5))
-    directory.contents[schema.META][schema.CONSISTENT_INDEX] = schema.encode_u64(16)  # type: ignore[index]
+    directory = GoDirectory(entries=CHANGES, applied=17, snapshot=snapshot, tree=content, contents=rows(5))
+    directory.contents[schema.META][schema.CONSISTENT_INDEX] = schema.encode_u64(17)  # type: ignore[index]
     directory.configuration = ([MEMBER, 10], [7]) if snapshot == 16 else ([MEMBER], [])
     path.mkdir()
     directory.write(RealDisk(), str(path))
