@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from petcd.errors import Code, EtcdError, StatusError, from_wire
-from petcd.net.grpc.client import CLIENT_LIMITS, ResponseHead, TransportFailure
+from petcd.net.grpc.answers import Answered, ResponseHead
+from petcd.net.grpc.client import CLIENT_LIMITS, TransportFailure
 from petcd.net.grpc.messages import GrpcFault, MessageReader
 from petcd.net.grpc.status import HTTP_TO_CODE
 from petcd.net.http2 import frames
-from petcd.net.http2.connection import Http2Stream
 
 if TYPE_CHECKING:
     from _thread import LockType
@@ -25,7 +25,7 @@ _RESET_CODES: Final = {
 _NO_TRAILERS: Final = "server closed the stream without sending trailers"
 
 
-class Call(Http2Stream):
+class Call(Answered):
     """A unary call: its answer or its error, and how its thread is woken.
 
     The connection's lock guards everything but ``waiter``, which is a lock that is held while the thread
@@ -37,10 +37,7 @@ class Call(Http2Stream):
     """0 until it may be sent (the server bounds the streams of a connection)."""
     sent = False
     done = False
-    headed = False
-    """The response's head has come."""
     remote_closed = False
-    message: bytes | None = None
     error: EtcdError | None = None
     waiter: LockType | None = None
     receive_left = CLIENT_LIMITS.stream_window_bytes
@@ -70,16 +67,17 @@ class Call(Http2Stream):
         self.role.cancel(self)
         self.end(TransportFailure(code, text, sent=True))
 
-    def begins(self) -> bool:
-        """No message has come yet, not even in part."""
-        return self.message is None and self._reader is None and not self.remote_closed
+    def finish(self, error: EtcdError | None) -> None:
+        """The server has ended the stream; None means status OK."""
+        self.role.ended(self)
+        self.end(error)
 
     def on_head(self, head: ResponseHead, end_stream: bool) -> None:
         status = head.grpc_status
-        if not self.headed:
+        if self.headers is None:
             if 100 <= head.http_status < 200 and not end_stream:
                 return
-            self.headed = True
+            self.headers = head.fields
             if head.http_status != 200 and status is None:
                 text = f"unexpected HTTP status code received from server: {head.http_status}"
                 self.fail(HTTP_TO_CODE.get(head.http_status, Code.UNKNOWN), text)
@@ -90,16 +88,16 @@ class Call(Http2Stream):
                 return
         if not end_stream:
             return
-        self.role.finish(self)
         if status == 0:
-            self.end(None)
+            self.finish(None)
         elif status is None:
-            self.end(TransportFailure(Code.INTERNAL, _NO_TRAILERS, sent=True))
+            self.finish(TransportFailure(Code.INTERNAL, _NO_TRAILERS, sent=True))
         else:
-            self.end(from_wire(status, head.grpc_message))
+            self.finish(from_wire(status, head.grpc_message))
 
     def on_data(self, data: bytes, start: int, end: int, end_stream: bool) -> None:
         if self._reader is None:
+            self.unbegun = False
             self._reader = MessageReader(CLIENT_LIMITS.message_bytes_max)
         try:
             for message in self._reader.feed(data, start, end):
@@ -111,8 +109,7 @@ class Call(Http2Stream):
             self.end(StatusError(fault.code, fault.text))
             return
         if end_stream:
-            self.role.finish(self)
-            self.end(TransportFailure(Code.INTERNAL, _NO_TRAILERS, sent=True))
+            self.finish(TransportFailure(Code.INTERNAL, _NO_TRAILERS, sent=True))
 
     def on_reset(self, code: int) -> None:
         text = f"stream terminated by RST_STREAM with error code: {frames.error_name(code)}"

@@ -1,8 +1,4 @@
-"""The client's role of the HTTP/2 machine, for unary calls. No I/O here, and no lock: the connection has it.
-
-The usual answer (a head, one DATA frame with the whole message, trailers that say OK) is recognised in
-``_parse`` without the machine's general way, which takes over wherever something else comes.
-"""
+"""The client's role of HTTP/2, for unary calls. No I/O here, and no lock: the connection has it."""
 
 from __future__ import annotations
 
@@ -13,61 +9,28 @@ from typing import Any, Final
 
 from petcd.client.sync.calls import Call
 from petcd.errors import Code
-from petcd.net.grpc.client import CLIENT_LIMITS, USER_AGENT, Metadata, ResponseHead, TransportFailure
-from petcd.net.grpc.status import MESSAGE_FRAME, MESSAGE_PREFIX, format_timeout
+from petcd.net.grpc.answers import AnswerParser, Request
+from petcd.net.grpc.client import CLIENT_LIMITS, USER_AGENT, Metadata, TransportFailure
+from petcd.net.grpc.status import MESSAGE_FRAME, MESSAGE_PREFIX
 from petcd.net.http2 import frames
-from petcd.net.http2.connection import Http2Connection
-from petcd.net.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME, HEADERS, U32, ProtocolFault
-from petcd.net.http2.headers import Field, HeaderDecoder, HeaderEncoder, literal
+from petcd.net.http2.frames import END_HEADERS, END_STREAM, FRAME, HEADERS
 
 _SENSITIVE: Final = frozenset((b"token", b"authorization"))
-_TIMEOUTS_MAX: Final = 32
-"""So many different time limits are kept in the header table; others are spelled out each time."""
-_LAST_HEAD: Final = END_HEADERS | END_STREAM
 
 
-class Head(ResponseHead):
-    """A header block, and whether it is the usual beginning of an answer."""
-
-    __slots__ = ("opens",)
-
-    def __init__(self, fields: list[Field]) -> None:
-        super().__init__(fields)
-        grpc = self.content_type.startswith(b"application/grpc")
-        self.opens = self.http_status == 200 and grpc and self.grpc_status is None
-
-
-class Role(Http2Connection):
+class Role(AnswerParser):
     """What a connection's calls have sent and what they get."""
 
-    __slots__ = ("_authority", "_scheme", "_timeouts", "decoder", "encoder", "queued", "reason")
-
-    client = True
+    __slots__ = ("_authority", "_scheme", "queued", "reason")
 
     def __init__(self, authority: bytes, *, secure: bool) -> None:
         super().__init__(CLIENT_LIMITS, monotonic, lambda _: None)
         self._authority = authority
         self._scheme = b"https" if secure else b"http"
-        self._timeouts: set[float] = set()
-        self.last_sid = -1
         self.reason = ""
         """Why no new call can be made."""
         self.queued: deque[tuple[Call, bytes, bytes, Metadata, float | None]] = deque()
         """Calls beyond the number of streams that the server takes at once."""
-        self.decoder: HeaderDecoder[Head] = HeaderDecoder(CLIENT_LIMITS.header_list_bytes_max * 4)
-        self.encoder = HeaderEncoder()
-
-    def start(self) -> None:
-        limits = self.limits
-        self.put(
-            frames.PREFACE
-            + frames.settings(
-                (frames.SETTINGS_ENABLE_PUSH, 0),
-                (frames.SETTINGS_INITIAL_WINDOW_SIZE, limits.stream_window_bytes),
-                (frames.SETTINGS_MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
-            )
-            + frames.window_update(0, limits.connection_window_bytes - frames.WINDOW_DEFAULT)
-        )
 
     # --- sending ----------------------------------------------------------------------------------------
 
@@ -104,7 +67,7 @@ class Role(Http2Connection):
         call.sid = sid
         call.sent = True
         self.streams[sid] = call
-        block = self._head(path, metadata, timeout)
+        block = self.request_block((path, tuple(metadata)), timeout, self._fields)
         size = len(message) + 5
         if (
             size <= self.send_window
@@ -123,101 +86,25 @@ class Role(Http2Connection):
         self.put_headers(sid, block, 0)
         self.queue(sid, MESSAGE_PREFIX.pack(0, size - 5) + message, b"", None)
 
-    def _head(self, path: bytes, metadata: Metadata, timeout: float | None) -> bytes:
-        """The request's header block. With a usual time limit it is the same few bytes for every call."""
-        usual = self._timeouts
-        if timeout is not None and timeout not in usual:
-            if len(usual) == _TIMEOUTS_MAX:
-                block = self.encoder.encode((path, metadata, None), self._fields(path, metadata, None))
-                return block + literal(b"grpc-timeout", format_timeout(timeout))
-            usual.add(timeout)
-        return self.encoder.encode((path, metadata, timeout), self._fields(path, metadata, timeout))
-
-    def _fields(self, path: bytes, metadata: Metadata, timeout: float | None) -> Iterator[Any]:
+    def _fields(self, request: Request) -> list[Any]:
         """A request's header fields; tokens are marked never to be indexed (RFC 7541 7.1.3)."""
-        yield b":method", b"POST"
-        yield b":scheme", self._scheme
-        yield b":path", path
-        yield b":authority", self._authority
-        yield b"content-type", b"application/grpc"
-        yield b"te", b"trailers"
-        yield b"user-agent", USER_AGENT
-        for name, value in metadata:
-            yield name, value, name in _SENSITIVE
-        if timeout is not None:
-            yield b"grpc-timeout", format_timeout(timeout)
+        path, metadata = request
+        fields: list[Any] = [
+            (b":method", b"POST"),
+            (b":scheme", self._scheme),
+            (b":path", path),
+            (b":authority", self._authority),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+            (b"user-agent", USER_AGENT),
+        ]
+        fields += [(name, value, name in _SENSITIVE) for name, value in metadata]
+        return fields
 
     # --- receiving --------------------------------------------------------------------------------------
 
-    def _parse(self, data: bytes) -> int:
-        pos, size = 0, len(data)
-        unpack, frame_max = FRAME.unpack_from, self.limits.frame_bytes_max
-        streams, heads = self.streams, self.decoder.blocks
-        while size - pos >= 9:
-            word, flags, sid = unpack(data, pos)
-            length, kind = word >> 8, word & 255
-            if length > frame_max:
-                raise ProtocolFault(frames.FRAME_SIZE_ERROR, f"frame of {length} bytes")
-            start = pos + 9
-            end = start + length
-            if end > size:
-                break
-            # A stream is in ``streams`` only after SETTINGS came, so that check of ``frame`` is implied.
-            call: Call | None = streams.get(sid)
-            if call is not None and not self._block:
-                if kind == HEADERS:
-                    head = heads.get(data[start:end])
-                    if head is not None and flags == END_HEADERS and head.opens:
-                        call.headed = True
-                        pos = end
-                        continue
-                    if head is not None and flags == _LAST_HEAD and head.grpc_status == 0 and call.headed:
-                        call.remote_closed = True
-                        self.finish(call)
-                        call.end(None)
-                        pos = end
-                        continue
-                elif (
-                    kind == DATA
-                    and not flags
-                    and length >= 5
-                    and call.begins()
-                    and not data[start]
-                    and U32.unpack_from(data, start + 1)[0] == length - 5
-                    and length <= call.receive_left
-                ):
-                    self.receive_left -= length
-                    call.receive_left -= length
-                    call.message = data[start + 5 : end]
-                    pos = end
-                    continue
-            self.frame(kind, flags, sid & 0x7FFFFFFF, data, start, end)
-            if self.failed:
-                return size
-            pos = end
-        return pos
-
-    def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
-        head = self.decoder.blocks.get(block)
-        if head is None:
-            head = Head(self.decoder.decode(block))
-            self.decoder.remember(block, head)
-        call: Call | None = self.streams.get(sid)
-        if call is None:
-            if self.is_idle(sid):
-                raise ProtocolFault(frames.PROTOCOL_ERROR, "HEADERS on an idle stream")
-            if end_stream:
-                self._detached.pop(sid, None)
-            return
-        if end_stream:
-            call.remote_closed = True
-        call.on_head(head, end_stream)
-
     def on_settings(self, first: bool) -> None:
         self.start_queued()
-
-    def on_table_size(self, table_bytes_max: int) -> None:
-        self.encoder.resize(table_bytes_max)
 
     def on_goaway(self, last_sid: int, code: int, text: bytes) -> None:
         self.reason = self.reason or f"the server is going away: {frames.error_name(code)}"
@@ -232,7 +119,7 @@ class Role(Http2Connection):
 
     # --- the end of calls -------------------------------------------------------------------------------
 
-    def finish(self, call: Call) -> None:
+    def ended(self, call: Call) -> None:
         """The server has ended the stream. Where it did not wait for all of our message, we end it too."""
         sid = call.sid
         if sid in self.senders:

@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from petcd.errors import Code, EtcdError, StatusError, from_wire
 from petcd.net.deadlines import TICK_SECONDS, Deadlines
+from petcd.net.grpc.answers import Answered, AnswerParser, Request, ResponseHead
 from petcd.net.grpc.messages import GrpcFault, MessageReader
-from petcd.net.grpc.status import HTTP_TO_CODE, MESSAGE_FRAME, MESSAGE_PREFIX, decode_text, format_timeout
+from petcd.net.grpc.status import HTTP_TO_CODE, MESSAGE_FRAME, MESSAGE_PREFIX
 from petcd.net.http2 import frames
-from petcd.net.http2.connection import Http2Connection, Http2Stream
-from petcd.net.http2.frames import FRAME, PREFACE, ProtocolFault
-from petcd.net.http2.headers import Field, HeaderDecoder, HeaderEncoder, literal
+from petcd.net.http2.frames import FRAME
 from petcd.net.http2.limits import Limits
 from petcd.seams.net import Address
 
@@ -74,55 +73,21 @@ def _rebuild(code: int, text: str, sent: bool) -> TransportFailure:
     return TransportFailure(Code(code), text, sent=sent)
 
 
-class ResponseHead:
-    """A decoded header block of the server: a response's head, or trailers, or both at once."""
-
-    __slots__ = ("content_type", "fields", "grpc_message", "grpc_status", "http_status")
-
-    def __init__(self, fields: list[Field]) -> None:
-        self.fields = fields
-        self.http_status = 0
-        self.grpc_status: int | None = None
-        self.grpc_message = ""
-        self.content_type = b""
-        for name, value in fields:
-            if name == b":status":
-                self.http_status = int(value) if value.isdigit() and len(value) == 3 else -1
-            elif name == b"grpc-status":
-                self.grpc_status = int(value) if value.isdigit() and len(value) < 4 else int(Code.UNKNOWN)
-            elif name == b"grpc-message":
-                self.grpc_message = decode_text(value)
-            elif name == b"content-type":
-                self.content_type = value
-
-
-class _ClientCall(Http2Stream):
+class _ClientCall(Answered):
     """What both kinds of calls share: how the server's frames become messages and an end."""
 
-    __slots__ = (
-        "conn",
-        "deadline",
-        "headers",
-        "reader",
-        "receive_left",
-        "remote_closed",
-        "sent",
-        "sid",
-        "start",
-    )
+    # Defaults in the class, not slots: most calls set three of these, and making one counts.
+    sid = 0
+    """0 until it may be sent (the server bounds the streams of a connection)."""
+    remote_closed = False
+    deadline = 0.0
+    sent = False
+    start: Callable[[], None] | None = None
+    _reader: MessageReader | None = None
 
     def __init__(self, conn: ClientConnection) -> None:
         self.conn = conn
-        self.sid = 0
-        """0 until it may be sent (the server bounds the streams of a connection)."""
-        self.reader = MessageReader(conn.machine.limits.message_bytes_max)
         self.receive_left = conn.machine.limits.stream_window_bytes
-        self.remote_closed = False
-        self.headers: list[Field] | None = None
-        """The response's header fields, once they came."""
-        self.deadline = 0.0
-        self.sent = False
-        self.start: Callable[[], None] | None = None
 
     def on_head(self, head: ResponseHead, end_stream: bool) -> None:
         if self.headers is None:
@@ -153,8 +118,11 @@ class _ClientCall(Http2Stream):
             self.finish(from_wire(head.grpc_status, head.grpc_message))
 
     def on_data(self, data: bytes, start: int, end: int, end_stream: bool) -> None:
+        if self._reader is None:
+            self.unbegun = False
+            self._reader = MessageReader(self.conn.machine.limits.message_bytes_max)
         try:
-            for message in self.reader.feed(data, start, end):
+            for message in self._reader.feed(data, start, end):
                 self.on_message(message)
         except GrpcFault as fault:
             self.finish(StatusError(fault.code, fault.text))
@@ -199,12 +167,10 @@ _RESET_CODES: Final = {
 
 
 class _UnaryCall(_ClientCall):
-    __slots__ = ("future", "message")
-
     def __init__(self, conn: ClientConnection, future: asyncio.Future[bytes]) -> None:
-        super().__init__(conn)
+        self.conn = conn
+        self.receive_left = conn.machine.limits.stream_window_bytes
         self.future = future
-        self.message: bytes | None = None
 
     def on_message(self, message: bytes) -> None:
         if self.message is not None:
@@ -230,7 +196,7 @@ class ClientStream(_ClientCall):
     Messages that nobody receives hold the server back once they are 4 MiB.
     """
 
-    __slots__ = ("_ended", "_error", "_half_closed", "_messages", "_waiter", "_waiting_bytes", "holding")
+    unbegun = False
 
     def __init__(self, conn: ClientConnection) -> None:
         super().__init__(conn)
@@ -314,57 +280,21 @@ class ClientStream(_ClientCall):
             waiter.set_result(None)
 
 
-class ClientMachine(Http2Connection):
+class ClientMachine(AnswerParser):
     """The client's role of the HTTP/2 machine."""
 
-    __slots__ = ("conn", "decoder", "encoder")
-
-    client = True
+    __slots__ = ("conn",)
 
     def __init__(
         self, limits: Limits, now: Callable[[], float], wake: Callable[[Any], object], conn: ClientConnection
     ) -> None:
         super().__init__(limits, now, wake)
-        self.last_sid = -1
         self.conn = conn
-        self.decoder: HeaderDecoder[ResponseHead] = HeaderDecoder(limits.header_list_bytes_max * 4)
-        self.encoder = HeaderEncoder()
-
-    def start(self) -> None:
-        limits = self.limits
-        self.put(
-            PREFACE
-            + frames.settings(
-                (frames.SETTINGS_ENABLE_PUSH, 0),
-                (frames.SETTINGS_INITIAL_WINDOW_SIZE, limits.stream_window_bytes),
-                (frames.SETTINGS_MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
-            )
-            + frames.window_update(0, limits.connection_window_bytes - frames.WINDOW_DEFAULT)
-        )
-
-    def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
-        head = self.decoder.blocks.get(block)
-        if head is None:
-            head = ResponseHead(self.decoder.decode(block))
-            self.decoder.remember(block, head)
-        stream = self.streams.get(sid)
-        if stream is None:
-            if self.is_idle(sid):
-                raise ProtocolFault(frames.PROTOCOL_ERROR, "HEADERS on an idle stream")
-            if end_stream:
-                self._detached.pop(sid, None)
-            return
-        if end_stream:
-            stream.remote_closed = True
-        stream.on_head(head, end_stream)
 
     def on_settings(self, first: bool) -> None:
         if first:
             self.conn.established()
         self.conn.start_waiting()
-
-    def on_table_size(self, table_bytes_max: int) -> None:
-        self.encoder.resize(table_bytes_max)
 
     def on_failed(self, code: int, text: str) -> None:
         self.conn.lose(f"{frames.error_name(code)}: {text}")
@@ -529,12 +459,11 @@ class ClientConnection:
         if sid >= frames.STREAM_ID_MAX - 2:
             self._useless(draining=True)
         call.sent = True
-        block = machine.encoder.encode(
-            (path, metadata if metadata == () else tuple(metadata)), _Fields(self, path, metadata)
+        block = machine.request_block(
+            (path, metadata if type(metadata) is tuple else tuple(metadata)),
+            call.deadline - self._loop.time() if call.deadline else None,
+            self._fields,
         )
-        if call.deadline:
-            left = call.deadline - self._loop.time()
-            block += literal(b"grpc-timeout", format_timeout(left))
         machine.streams[sid] = call
         if message is None:
             machine.put_headers(sid, block, 0)
@@ -766,8 +695,9 @@ class ClientConnection:
             min(self._keepalive, self._keepalive_timeout) / _KEEPALIVE_ROUND, self._look_after
         )
 
-    def fields(self, path: bytes, metadata: Metadata) -> list[Any]:
+    def _fields(self, request: Request) -> list[Any]:
         """A request's header fields; tokens are marked never to be indexed (RFC 7541 7.1.3)."""
+        path, metadata = request
         fields: list[Any] = [
             (b":method", b"POST"),
             (b":scheme", self._scheme),
@@ -779,17 +709,3 @@ class ClientConnection:
         ]
         fields += [(name, value, name in _SENSITIVE) for name, value in metadata]
         return fields
-
-
-class _Fields:
-    """The fields of a request, built only when the encoder does not remember them."""
-
-    __slots__ = ("_conn", "_metadata", "_path")
-
-    def __init__(self, conn: ClientConnection, path: bytes, metadata: Metadata) -> None:
-        self._conn = conn
-        self._path = path
-        self._metadata = metadata
-
-    def __iter__(self) -> Any:
-        return iter(self._conn.fields(self._path, self._metadata))

@@ -10,7 +10,7 @@ other fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Generic, TypeVar, cast
 
 from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
@@ -168,12 +168,14 @@ class HeaderDecoder(Generic[T]):
 class HeaderEncoder:
     """One connection's encoder of request heads, remembered by key in the same way."""
 
-    __slots__ = ("_encoder", "_remembered", "_table")
+    __slots__ = ("_encoder", "_remembered", "_table", "recall")
 
     def __init__(self) -> None:
         self._encoder = Encoder()
         self._encoder.header_table = self._table = _CountingTable()
         self._remembered: dict[object, bytes] = {}
+        self.recall: Callable[[object], bytes | None] = self._remembered.get
+        """The block for a key, where it is remembered: ``encode`` without its fields."""
 
     def encode(self, key: object, fields: Iterable[Field]) -> bytes:
         """The block for ``fields``; ``key`` stands for them and must determine them."""

@@ -1,0 +1,200 @@
+"""A client's parsing of answers: the usual one is recognised at once, anything else goes the general way.
+
+The usual answer to a call is a head, one DATA frame with the whole message, and trailers that say OK. Servers
+send these header blocks as the same bytes again and again, so both are found among the blocks remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any, Final
+
+from petcd.errors import Code, EtcdError
+from petcd.net.grpc.status import decode_text, format_timeout
+from petcd.net.http2 import frames
+from petcd.net.http2.connection import Http2Connection, Http2Stream
+from petcd.net.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME, HEADERS, U32, ProtocolFault
+from petcd.net.http2.headers import Field, HeaderDecoder, HeaderEncoder, literal
+from petcd.net.http2.limits import Limits
+
+_LAST_HEAD: Final = END_HEADERS | END_STREAM
+_COARSE_SECONDS: Final = 0.5
+_STEPS_PER_SECOND: Final = 20
+_LIMITS_MAX: Final = 32
+"""So many different time limits of a connection enter the header table; others are spelled out each time."""
+
+Request = tuple[bytes, tuple[tuple[bytes, bytes], ...]]
+"""A method's path and the metadata."""
+
+
+class ResponseHead:
+    """A decoded header block of the server: a response's head, or trailers, or both at once."""
+
+    __slots__ = ("content_type", "fields", "grpc_message", "grpc_status", "http_status", "opens")
+
+    def __init__(self, fields: list[Field]) -> None:
+        self.fields = fields
+        self.http_status = 0
+        self.grpc_status: int | None = None
+        self.grpc_message = ""
+        self.content_type = b""
+        for name, value in fields:
+            if name == b":status":
+                self.http_status = int(value) if value.isdigit() and len(value) == 3 else -1
+            elif name == b"grpc-status":
+                self.grpc_status = int(value) if value.isdigit() and len(value) < 4 else int(Code.UNKNOWN)
+            elif name == b"grpc-message":
+                self.grpc_message = decode_text(value)
+            elif name == b"content-type":
+                self.content_type = value
+        self.opens = (
+            self.http_status == 200
+            and self.grpc_status is None
+            and self.content_type.startswith(b"application/grpc")
+        )
+        """It is the usual beginning of an answer."""
+
+
+class Answered(Http2Stream):
+    """What the parser needs of a call."""
+
+    headers: list[Field] | None = None
+    """The response's header fields, once they came."""
+    message: bytes | None = None
+    """The answer of a unary call."""
+    unbegun = True
+    """No message has come yet, not even in part. A stream of messages is never so."""
+
+    def on_head(self, head: ResponseHead, end_stream: bool) -> None:
+        """A header block, where it is not the usual one."""
+        raise NotImplementedError
+
+    def finish(self, error: EtcdError | None) -> None:
+        """The call is over; None means status OK."""
+        raise NotImplementedError
+
+
+class AnswerParser(Http2Connection):
+    """The client's role of HTTP/2 as far as it reads."""
+
+    __slots__ = ("_limits_known", "decoder", "encoder")
+
+    client = True
+
+    def __init__(self, limits: Limits, now: Callable[[], float], wake: Callable[[Any], object]) -> None:
+        super().__init__(limits, now, wake)
+        self.last_sid = -1
+        self.decoder: HeaderDecoder[ResponseHead] = HeaderDecoder(limits.header_list_bytes_max * 4)
+        self.encoder = HeaderEncoder()
+        self._limits_known: set[int] = set()
+
+    def start(self) -> None:
+        """Say the preface and our settings."""
+        limits = self.limits
+        self.put(
+            frames.PREFACE
+            + frames.settings(
+                (frames.SETTINGS_ENABLE_PUSH, 0),
+                (frames.SETTINGS_INITIAL_WINDOW_SIZE, limits.stream_window_bytes),
+                (frames.SETTINGS_MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
+            )
+            + frames.window_update(0, limits.connection_window_bytes - frames.WINDOW_DEFAULT)
+        )
+
+    def request_block(
+        self, request: Request, seconds: float | None, fields: Callable[[Request], list[Any]]
+    ) -> bytes:
+        """The header block of a call that the server shall give up after ``seconds``.
+
+        A time limit is told rounded up to a twentieth of a second, where it is not short: we keep the exact
+        one ourselves, and so it is the same few bytes for every call, for us to send and for the server to
+        understand. ``fields`` gives the fields of a block that is not remembered.
+        """
+        steps = 0
+        if seconds is not None and seconds >= _COARSE_SECONDS:
+            steps = ceil(seconds * _STEPS_PER_SECOND)
+        known = self.encoder.recall((request, steps))
+        if known is None:
+            if steps and steps not in self._limits_known:
+                if len(self._limits_known) == _LIMITS_MAX:
+                    steps = 0
+                else:
+                    self._limits_known.add(steps)
+            told = fields(request)
+            if steps:
+                told.append((b"grpc-timeout", format_timeout(steps / _STEPS_PER_SECOND)))
+            known = self.encoder.encode((request, steps), told)
+        if steps or seconds is None:
+            return known
+        return known + literal(b"grpc-timeout", format_timeout(seconds))
+
+    def _parse(self, data: bytes) -> int:
+        pos, size = 0, len(data)
+        unpack, frame_max = FRAME.unpack_from, self.limits.frame_bytes_max
+        streams, heads = self.streams, self.decoder.blocks
+        message_max = self.limits.message_bytes_max + 5
+        while size - pos >= 9:
+            word, flags, sid = unpack(data, pos)
+            length, kind = word >> 8, word & 255
+            if length > frame_max:
+                raise ProtocolFault(frames.FRAME_SIZE_ERROR, f"frame of {length} bytes")
+            start = pos + 9
+            end = start + length
+            if end > size:
+                break
+            # A stream is in ``streams`` only after SETTINGS came, so that check of ``frame`` is implied.
+            call: Answered | None = streams.get(sid)
+            if call is not None and not self._block:
+                if kind == HEADERS:
+                    head = heads.get(data[start:end])
+                    if head is not None:
+                        if flags == END_HEADERS and head.opens and call.headers is None:
+                            call.headers = head.fields
+                            pos = end
+                            continue
+                        if flags == _LAST_HEAD and head.grpc_status == 0 and call.headers is not None:
+                            call.remote_closed = True
+                            call.finish(None)
+                            pos = end
+                            continue
+                elif (
+                    kind == DATA
+                    and not flags
+                    and 5 <= length <= message_max
+                    and call.unbegun
+                    and not call.remote_closed
+                    and not data[start]
+                    and U32.unpack_from(data, start + 1)[0] == length - 5
+                    and length <= call.receive_left
+                ):
+                    self.receive_left -= length
+                    call.receive_left -= length
+                    call.message = data[start + 5 : end]
+                    call.unbegun = False
+                    pos = end
+                    continue
+            self.frame(kind, flags, sid & 0x7FFFFFFF, data, start, end)
+            if self.failed:
+                return size
+            pos = end
+        return pos
+
+    def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
+        head = self.decoder.blocks.get(block)
+        if head is None:
+            head = ResponseHead(self.decoder.decode(block))
+            self.decoder.remember(block, head)
+        call: Answered | None = self.streams.get(sid)
+        if call is None:
+            if self.is_idle(sid):
+                raise ProtocolFault(frames.PROTOCOL_ERROR, "HEADERS on an idle stream")
+            if end_stream:
+                self._detached.pop(sid, None)
+            return
+        if end_stream:
+            call.remote_closed = True
+        call.on_head(head, end_stream)
+
+    def on_table_size(self, table_bytes_max: int) -> None:
+        self.encoder.resize(table_bytes_max)
