@@ -93,6 +93,15 @@ class Hub:
             self._opened.stream.send(request.encode())
 
     async def _run(self) -> None:
+        try:
+            await self._carry()
+        except Exception as failure:  # noqa: BLE001  no reader may wait for ever
+            # Not foreseen, so nobody tries again.
+            error = TransportFailure(Code.INTERNAL, f"the client failed: {failure!r}", sent=True)
+            error.__cause__ = failure
+            self._fail(error)
+
+    async def _carry(self) -> None:
         while self._watches:
             error: EtcdError | None = None
             try:

@@ -41,9 +41,9 @@ class Keeper:
 
     def _start_anew(self) -> None:
         # Nobody renews them here any more: a forked parent still may, but this process does not know.
-        for lease in list(self._kept.values()):
+        for lease in self._kept.values():
             lease.lost = asyncio.Event()
-            self._lose(lease)
+        self._lose_all()
         self._changed = asyncio.Event()
         self._task = None
 
@@ -61,6 +61,10 @@ class Keeper:
         self._kept.pop(lease.id, None)
         lease.lost.set()
 
+    def _lose_all(self) -> None:
+        for lease in list(self._kept.values()):
+            self._lose(lease)
+
     async def _run(self) -> None:
         clocks = asyncio.get_running_loop().create_task(self._expire(), name="etcd lease clocks")
         try:
@@ -72,14 +76,17 @@ class Keeper:
                 except EtcdError as error:
                     self._refusals += self._pool.refused(error)
                     if not self._pool.recover(error, opened) or self._refusals > REFUSALS_MAX:
-                        for lease in list(self._kept.values()):
-                            self._lose(lease)
+                        self._lose_all()
                         return
                 finally:
                     if opened is not None:
                         opened.stream.cancel()
                 if self._kept:
                     await self._backoff.pause()
+        except Exception:
+            # Not foreseen: asyncio reports it. Nobody renews now what is kept.
+            self._lose_all()
+            raise
         finally:
             clocks.cancel()
 
