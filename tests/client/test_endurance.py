@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.client.endurance import endure
 from tests.client.stub import Stub
-from tests.servers import Server
+from tests.servers import Kind, Server, needs_go_etcd
 
 from petcd import errors
 from petcd.client import Client, Disconnected, Event, Progress, Resumed, TransportFailure, Watch
@@ -197,3 +198,15 @@ def test_shuffled_endpoints_are_all_used_first_by_somebody() -> None:
     endpoints = [parse(f"{name}:1") for name in "abc"]
     firsts = {Balance(endpoints, shuffle=True).order(0.0)[0].endpoint.host for _ in range(200)}
     assert firsts == {"a", "b", "c"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [pytest.param("go", marks=[pytest.mark.go, needs_go_etcd]), "petcd"])
+def test_members_that_come_and_go_cost_no_event_and_no_write(kind: Kind) -> None:
+    report = endure(kind, 2)
+    assert report.kills == 2
+    assert len(report.acknowledged) > 20
+    assert report.lost_writes == []
+    assert report.wrong_watches == 0
+    assert report.leases_lost == 0
+    assert report.resumes >= report.breaks
