@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -230,6 +233,77 @@ def test_check_perf_in_small(server: Server, capfdbinary: pytest.CaptureFixture[
     assert lines[4].startswith("PASS: Throughput is 1")
     assert lines[-1] == "PASS"
     assert server.etcdctl("get", "--prefix", "/etcdctl-check-perf/").stdout == ""
+
+
+def test_check_datascale_in_small(server: Server, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    from petcd.cli.etcdctl.check import COMMANDS, Scale, grow
+    from petcd.cli.etcdctl.commands import find
+    from petcd.cli.etcdctl.context import Context
+    from petcd.cli.etcdctl.grammar import FlagSet
+    from petcd.cli.etcdctl.tree import ROOT
+
+    command, _, _ = find(ROOT, ["check", "datascale"])
+    flags = FlagSet([*COMMANDS["check datascale"].flags, *command.inherited()])
+    flags.parse(["--endpoints", server.endpoint])
+    context = Context(command, flags, [], -1, [])
+    grow(context, Scale(300, 20))
+    context.close()
+    lines = capfdbinary.readouterr().out.decode().splitlines()
+    assert lines[0] == (
+        "Start data scale check for work load "
+        "[300 key-value pairs, 1024 bytes per key-value, 20 concurrent clients]."
+    )
+    assert lines[1].startswith("PASS: Approximate system memory used : ")
+    assert server.etcdctl("get", "--prefix", "/etcdctl-check-datascale/").stdout == ""
+
+
+def test_a_bar_only_on_a_terminal(server: Server) -> None:
+    """A mirror's progress is drawn where stderr is a terminal; its stdout stays as it is."""
+    server.etcdctl("put", "bar/a", "1")
+    for terminal in (True, False):
+        master, slave = pty.openpty()
+        line = ["make-mirror", "--prefix=bar/", "--dest-prefix=drawn/", server.endpoint]
+        tool = subprocess.Popen(
+            [sys.executable, "-c", "from petcd.cli.etcdctl import main; raise SystemExit(main())", *line],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=slave if terminal else subprocess.PIPE,
+            env=clean_environment({"ETCDCTL_ENDPOINTS": server.endpoint}),
+        )
+        os.close(slave)
+        if terminal:
+            seen = b""
+            number = 0
+            while b"operations" not in seen:
+                # Drawn once the work has taken a moment: keep it busy.
+                number += 1
+                server.etcdctl("put", f"bar/{number}", "1")
+                if select.select([master], [], [], 0)[0]:
+                    seen += os.read(master, 4096)
+                assert number < 500
+            assert b"mirrored" in seen
+        else:
+            keys_under(
+                server, "drawn/", len(server.etcdctl("get", "--prefix", "bar/", "--keys-only").stdout.split())
+            )
+        tool.terminate()
+        out, err = tool.communicate(timeout=30)
+        assert out == b""
+        assert not err
+        os.close(master)
+
+
+def test_mirror_from_a_revision(server: Server) -> None:
+    """From ``--rev`` on, without a prefix to put it under: the source's is cut off (3.6 and later)."""
+    server.etcdctl("put", "from/old", "1")
+    header = server.etcdctl("put", "from/mark", "1", "-w", "json").stdout
+    revision = json.loads(header)["header"]["revision"]
+    mirror = Tool(server, "make-mirror", "--prefix=from/", f"--rev={revision}", server.endpoint)
+    keys_under(server, "mark", 1)
+    server.etcdctl("put", "from/new", "2")
+    keys_under(server, "new", 1)
+    assert server.etcdctl("get", "old").stdout == ""
+    mirror.end(signal.SIGINT)
 
 
 def test_cost_of_a_get(server: Server) -> None:

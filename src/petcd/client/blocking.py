@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from petcd.errors import Code
@@ -155,6 +156,15 @@ class _Role(Http2Connection):
             int(status) if status.isdigit() else Code.UNKNOWN, decode_text(fields.get(b"grpc-message", b""))
         )
 
+    def silent_until(self) -> float:
+        """When ``keepalive`` has something to do, if nothing comes before."""
+        limits = self.limits
+        if self._await_ping:
+            return self._await_ping + limits.keepalive_timeout_seconds
+        if not limits.keepalive_interval_seconds:
+            return inf
+        return self.heard_at + limits.keepalive_interval_seconds
+
     def on_goaway(self, last_sid: int, code: int, text: bytes) -> None:
         self.draining = True
         for sid in [sid for sid in self.streams if sid > last_sid]:
@@ -179,11 +189,18 @@ class BlockingConnection:
         secure: bool = False,
         receive_max: int = RECEIVE_MAX,
         user_agent: bytes = b"petcd",
+        keepalive: tuple[float, float] = (0.0, 20.0),
     ) -> None:
-        limits = Limits(message_bytes_max=receive_max, keepalive_interval_seconds=0.0)
+        """``keepalive``: seconds of silence before a ping (0: never), and for its answer."""
+        limits = Limits(
+            message_bytes_max=receive_max,
+            keepalive_interval_seconds=keepalive[0],
+            keepalive_timeout_seconds=keepalive[1],
+        )
         self._socket = stream
         self._receive_max = receive_max
         self._role = role = _Role(limits)
+        role.heard_at = time.monotonic()
         self._secure = secure
         self._next_sid = 1
         self._constant = (
@@ -318,18 +335,32 @@ class BlockingConnection:
         """Write what waits, then take what comes until ``deadline``. Raises Broken, TimeoutError."""
         self.flush()
         if not (self._secure and self._socket.pending()):  # type: ignore[attr-defined]
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([self._socket], [], [], left)
-            if not ready:
-                raise TimeoutError
+            self._wait(deadline)
         try:
             data = self._socket.recv(_READ_BYTES)
         except OSError as error:
             raise self._lost(f"error reading from server: {error}") from None
         if not data:
             raise self._lost("error reading from server: EOF")
+        self._role.keepalive(time.monotonic(), True)
         self._role.receive(data)
         self.flush()
+
+    def _wait(self, deadline: float | None) -> None:
+        """Until there is something to read; pings a server that is silent for too long meanwhile."""
+        role = self._role
+        while True:
+            moment = role.silent_until() if deadline is None else min(deadline, role.silent_until())
+            left = None if moment == inf else max(0.0, moment - time.monotonic())
+            ready, _, _ = select.select([self._socket], [], [], left)
+            if ready:
+                return
+            now = time.monotonic()
+            if now >= role.silent_until() and not role.keepalive(now, False):
+                raise self._lost("keepalive ping failed to receive ACK within timeout")
+            self.flush()
+            if deadline is not None and now >= deadline:
+                raise TimeoutError
 
     def ready(self) -> bool:
         """Whether bytes wait that ``select`` on the socket does not show."""
@@ -350,6 +381,7 @@ def connect(
     server_name: str = "",
     authority: str = "",
     receive_max: int = RECEIVE_MAX,
+    keepalive: tuple[float, float] = (0.0, 20.0),
 ) -> BlockingConnection:
     """Connect to a TCP address, or to the Unix socket ``host`` when ``port`` is -1. Raises Unreachable."""
     try:
@@ -373,6 +405,8 @@ def connect(
     except (OSError, UnicodeError) as error:
         raise Unreachable(str(error)) from None
     shown = authority or (host if port < 0 else f"{host}:{port}")
-    connection = BlockingConnection(stream, shown.encode(), secure=tls is not None, receive_max=receive_max)
+    connection = BlockingConnection(
+        stream, shown.encode(), secure=tls is not None, receive_max=receive_max, keepalive=keepalive
+    )
     connection.establish(timeout)
     return connection

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,15 +15,17 @@ from petcd.cli.etcdctl.grammar import boolean, string
 from petcd.cli.etcdctl.kv import prefix_end
 from petcd.cli.etcdctl.load import drive
 from petcd.cli.etcdctl.session import CallFailed
+from petcd.cli.etcdutl.progress import Bar
 from petcd.pb.etcdserverpb import kv as pb
 from petcd.pb.etcdserverpb import maintenance
 
 if TYPE_CHECKING:
+    import ssl
+
     from petcd.cli.etcdctl.context import Context
     from petcd.client.blocking import BlockingConnection
 
 _CONNECTIONS_MAX: Final = 16
-_BAR_COLUMNS: Final = 60
 
 
 class Load(NamedTuple):
@@ -91,17 +92,6 @@ def _puts(prefix: bytes, key_bytes: int, value_bytes: int) -> Iterator[bytes]:
         yield pb.PutRequest(key=prefix + tail, value=value).encode()
 
 
-def _bar(done: float) -> None:
-    """A progress bar on stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        return
-    filled = int(done * _BAR_COLUMNS)
-    body = "=" * filled + ">" if filled < _BAR_COLUMNS else "=" * _BAR_COLUMNS
-    end = "\n" if done >= 1.0 else ""
-    sys.stderr.write(f"\r[{body.ljust(_BAR_COLUMNS)}] {done:7.2%}{end}")
-    sys.stderr.flush()
-
-
 def _clean_up(context: Context, prefix: bytes) -> None:
     context.session.deadline = None
     request = pb.DeleteRangeRequest(key=prefix, range_end=prefix_end(prefix))
@@ -135,6 +125,7 @@ def measure(context: Context, load: Load) -> bool:
     shown = context.flags["prefix"]
     _refuse_used_prefix(context, prefix, f"'etcdctl del --prefix {shown}'")
     connections = _connections(context, load.clients)
+    bar = Bar("{} s".format)
     report = drive(
         connections,
         context.session.metadata,
@@ -143,9 +134,9 @@ def measure(context: Context, load: Load) -> bool:
         in_flight=load.clients,
         per_second=load.per_second,
         seconds=load.seconds,
-        tick=lambda elapsed, _: _bar(min(elapsed / load.seconds, 0.9999)),
+        tick=lambda elapsed, _: bar("writing", int(elapsed), load.seconds),
     )
-    _bar(1.0)
+    bar.close()
     for connection in connections:
         connection.close()
     _clean_up(context, prefix)
@@ -181,15 +172,28 @@ def _perf(context: Context) -> None:
         raise Exit(ERROR)
 
 
+def _http(context: Context) -> ssl.SSLContext | None:
+    """The command's trust and certificate, for HTTP/1.1; None: in the clear."""
+    if context.session.tls is None:
+        return None
+    from petcd.cli.etcdctl.security import client_context
+
+    flags = context.flags
+    skip = flags["insecure-skip-tls-verify"]
+    return client_context(flags["cert"], flags["key"], flags["cacert"], skip_verify=skip, alpn="http/1.1")
+
+
 def _memory(context: Context) -> int:
     """``process_resident_memory_bytes`` of the first endpoint; 0 when it cannot be read."""
     from urllib.error import URLError
     from urllib.request import urlopen
 
-    endpoint = context.endpoints()[0]
-    url = endpoint if "://" in endpoint else f"http://{endpoint}"
+    tls = _http(context)
+    endpoint = context.endpoints()[0].strip()
+    scheme = "http" if tls is None else "https"
+    address = endpoint.partition("://")[2] or endpoint
     try:
-        with urlopen(f"{url}/metrics", timeout=10) as answer:
+        with urlopen(f"{scheme}://{address}/metrics", timeout=10, context=tls) as answer:
             for line in answer:
                 name, _, value = line.partition(b" ")
                 if name == b"process_resident_memory_bytes":
@@ -213,15 +217,16 @@ def grow(context: Context, scale: Scale) -> None:
         write("FAIL: Could not read process_resident_memory_bytes before the put operations.\n")
         raise Exit(ERROR)
     connections = _connections(context, scale.clients)
+    bar = Bar("{} keys".format)
     report = drive(
         connections,
         context.session.metadata,
         methods.PUT,
         itertools.islice(_puts(prefix, 512, 512), scale.keys),
         in_flight=scale.clients,
-        tick=lambda _, answered: _bar(min(answered / scale.keys, 0.9999)),
+        tick=lambda _, answered: bar("writing", answered, scale.keys),
     )
-    _bar(1.0)
+    bar.close()
     for connection in connections:
         connection.close()
     after = _memory(context)

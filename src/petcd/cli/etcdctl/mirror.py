@@ -13,6 +13,7 @@ from petcd.cli.etcdctl.golang import raw
 from petcd.cli.etcdctl.grammar import boolean, integer, string, unsigned
 from petcd.cli.etcdctl.kv import FROM_KEY_END, prefix_end
 from petcd.cli.etcdctl.session import CallFailed, Session
+from petcd.cli.etcdutl.progress import Bar
 from petcd.pb.etcdserverpb import kv as pb
 
 if TYPE_CHECKING:
@@ -23,16 +24,22 @@ _REPORT_SECONDS: Final = 30.0
 
 
 class _Total:
-    """Operations transferred so far, printed every half minute."""
+    """Operations transferred so far: printed every half minute, and drawn on a terminal as they go."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._bar = Bar("{} operations".format)
         threading.Thread(target=self._report, daemon=True).start()
 
     def _report(self) -> None:
         pause = threading.Event()
         while not pause.wait(_REPORT_SECONDS):
+            self._bar.close()
             write(f"{self.count}\n")
+
+    def add(self) -> None:
+        self.count += 1
+        self._bar("mirrored", self.count, 0)
 
 
 def _destination(context: Context) -> Session:
@@ -101,7 +108,7 @@ def _mirror(context: Context) -> None:
                 else:
                     put = pb.PutRequest(key=renamed(kv.key), value=kv.value)
                     operations.append(pb.RequestOp(request_put=put))
-                total.count += 1
+                total.add()
             if operations:
                 destination.call(methods.TXN, pb.TxnRequest(success=operations), pb.TxnResponse)
     except CallFailed as failure:
@@ -124,7 +131,7 @@ def _copy(
         revision = revision or (response.header.revision if response.header else 0)
         for kv in response.kvs:
             destination.call(methods.PUT, pb.PutRequest(key=renamed(kv.key), value=kv.value), pb.PutResponse)
-            total.count += 1
+            total.add()
         if not response.more or not response.kvs:
             return revision
         key = response.kvs[-1].key + b"\0"

@@ -13,8 +13,8 @@ _SWITCHED: Final = "PEM inputs may have been switched"
 _KEY_ENDS: Final = "PRIVATE KEY-----"
 
 
-def client_context(cert: str, key: str, ca: str, *, skip_verify: bool) -> ssl.SSLContext:
-    """A context for HTTP/2 from files of PEM; empty names leave a part out. Raises Exit."""
+def client_context(cert: str, key: str, ca: str, *, skip_verify: bool, alpn: str = "h2") -> ssl.SSLContext:
+    """A context from files of PEM; empty names leave a part out. Raises Exit."""
     if bool(cert) != bool(key):
         raise Exit(BAD_ARGS, f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
     texts = {name: _read(name) for name in (cert, key, ca) if name}
@@ -28,7 +28,7 @@ def client_context(cert: str, key: str, ca: str, *, skip_verify: bool) -> ssl.SS
         if error.reason == "KEY_VALUES_MISMATCH":
             raise Exit(BAD_ARGS, "tls: private key does not match public key") from None
         raise Exit(BAD_ARGS, f"tls: {error}") from None
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([alpn])
     if skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

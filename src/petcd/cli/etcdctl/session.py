@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="Message")
 
 _ATTEMPTS: Final = 100
+_PING_SECONDS_MIN: Final = 10.0
+"""Servers take more frequent pings for a flood; Go's client has the same floor."""
 _PAUSE_SECONDS: Final = 0.025
 _CONNECT_PAUSE_MAX: Final = 1.0
 _SEND_DEFAULT: Final = 2 << 20
@@ -137,7 +139,8 @@ class Session:
         self.deadline = deadline
         """When calls give up; None: never."""
         self._dial_timeout = dial_timeout
-        self._keepalive = keepalive
+        interval, patience = keepalive
+        self._keepalive = (max(interval, _PING_SECONDS_MIN) if interval > 0 else 0.0, patience or 20.0)
         self._server_name = server_name
         self._user = user
         self._password = password
@@ -149,11 +152,11 @@ class Session:
         configured = tls or skip_verify or bool(cert or key or ca or server_name)
         first = _parse(endpoints[0])
         wanted = first.wants_tls if first is not None else None
-        self._tls: ssl.SSLContext | None = None
+        self.tls: ssl.SSLContext | None = None
         if configured if wanted is None else wanted:
             from petcd.cli.etcdctl.security import client_context
 
-            self._tls = client_context(cert, key, ca, skip_verify=skip_verify)
+            self.tls = client_context(cert, key, ca, skip_verify=skip_verify)
         self._constant = [(b"client-api-version", ".".join(ETCD_VERSION.split(".")[:2]).encode())]
         self.metadata: list[tuple[bytes, bytes]] = list(self._constant)
         if token:
@@ -198,9 +201,10 @@ class Session:
                         endpoint.host,
                         endpoint.port,
                         timeout=timeout if left is None else min(timeout, left),
-                        tls=self._tls,
+                        tls=self.tls,
                         server_name=self._server_name,
                         receive_max=self._receive_limit,
+                        keepalive=self._keepalive,
                     )
                     return self._connection
                 except Unreachable:

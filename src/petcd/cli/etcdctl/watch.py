@@ -43,6 +43,7 @@ FLAGS: Final = (
     boolean("prev-kv", "get the previous key-value pair before the event happens"),
     boolean("progress-notify", "get periodic watch progress notification from server"),
 )
+_LOOK_SECONDS: Final = 1.0
 _NUMBER: Final = "bad number of arguments"
 _SEPARATOR: Final = "bad number of arguments (found separator --, but no commands)"
 _CONFLICT: Final = "bad number of arguments (found conflicting environment key)"
@@ -263,7 +264,8 @@ def _interactive(watcher: _Watcher, environment: list[str]) -> None:
             inputs.append(watcher.session.fileno())
             while watcher.stream is not None and watcher.stream.ready():
                 watcher.turn(0)
-        ready, _, _ = select.select(inputs, [], [])
+        # Now and then a look at the connection, which may be dead in silence.
+        ready, _, _ = select.select(inputs, [], [], _LOOK_SECONDS)
         if number in ready:
             data = os.read(number, 65536)
             if not data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 from petcd.cli.etcdctl.golang import size
@@ -15,9 +16,13 @@ _AFTER_SECONDS: Final = 0.3
 
 
 class Bar:
-    """One line on stderr, drawn over itself and gone at the end. Call it with what, done, total in bytes."""
+    """One line on stderr, drawn over itself and gone at the end. Call it with what, done, total.
 
-    def __init__(self) -> None:
+    ``unit`` writes an amount; bytes, unless told otherwise. A total of 0 is not known.
+    """
+
+    def __init__(self, unit: Callable[[int], str] = size) -> None:
+        self._unit = unit
         self._shows = sys.stderr.isatty()
         self._next = time.monotonic() + _AFTER_SECONDS
         self._drawn = 0
@@ -32,9 +37,9 @@ class Bar:
         if total:
             filled = min(done * _COLUMNS // total, _COLUMNS)
             body = ("=" * filled + ">")[:_COLUMNS].ljust(_COLUMNS)
-            line = f"{what} [{body}] {min(done * 100 // total, 100)}% of {size(total)}"
+            line = f"{what} [{body}] {min(done * 100 // total, 100)}% of {self._unit(total)}"
         else:
-            line = f"{what} {size(done)}"
+            line = f"{what} {self._unit(done)}"
         sys.stderr.write("\r" + line.ljust(self._drawn))
         sys.stderr.flush()
         self._drawn = len(line)
