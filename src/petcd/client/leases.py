@@ -87,6 +87,7 @@ class Lease:
         self.id, self.ttl = response.id, response.ttl
         self.expires_at = began + self.ttl
         self.renew_at = began + self.ttl / 3
+        self.asked_at = 0.0
         self._leases.keeper.keep(self)
         return self
 

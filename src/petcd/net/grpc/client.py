@@ -213,6 +213,11 @@ class ClientStream(_ClientCall):
         """No more messages will come; those that came may still be received."""
         return self._ended
 
+    @property
+    def waiting(self) -> int:
+        """Messages that came and were not received: so often ``recv`` returns at once."""
+        return len(self._messages)
+
     def send(self, message: bytes) -> None:
         """Raises the stream's error when it is over (TransportFailure if it ended well)."""
         self._check_open()
