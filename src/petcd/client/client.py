@@ -70,7 +70,7 @@ class Client(Keyspace):
         await self.close()
 
     async def close(self) -> None:
-        """End watches, keep-alives and the connection. Leases are left to expire."""
+        """End watches, keep-alives and the connection. Leases are left to expire and count as lost."""
         self._pool.owner.claim()  # what is another process's is not ours to close
         await self._core.watches.close()
         await self._core.lonely_watches.close()

@@ -41,11 +41,13 @@ class Keeper:
         """The last answer to anything."""
         self._backoff = Backoff()
         self._refusals = 0
+        self._closed = False
         pool.owner.on_change.append(self._start_anew)
 
     async def close(self) -> None:
-        """Renew no more; the leases are left to expire."""
-        self._kept.clear()
+        """Renew no more; the leases are left to expire, and those who hold them are told."""
+        self._closed = True
+        self._lose_all()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -62,6 +64,9 @@ class Keeper:
         self._task = None
 
     def keep(self, lease: Lease) -> None:
+        if self._closed:
+            lease.lost.set()
+            return
         self._kept[lease.id] = lease
         self._renewals.add(lease.renew_at, lease)
         self._watch_clock(lease)

@@ -68,13 +68,15 @@ class Lease:
     def __init__(self, leases: Leases, ttl: int, lease: int = 0, *, revoke: bool = True) -> None:
         self._leases = leases
         self._wanted = ttl
+        self._wanted_id = lease
         self._revoke = revoke
         self.id = lease
         """0 until it is granted."""
         self.ttl = ttl
         """Seconds, as the server granted them."""
         self.lost = asyncio.Event()
-        """Set when the lease is gone, or may be."""
+        """Set when the lease is gone or may be, and when the client is closed. Entering anew makes a new one
+        of it."""
         self.expires_at = 0.0
         """On the loop's clock, reckoned from before the last renewal was asked for."""
         self.renew_at = 0.0
@@ -83,7 +85,9 @@ class Lease:
     async def __aenter__(self) -> Lease:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        response = await self._leases.grant(self._wanted, self.id)
+        response = await self._leases.grant(self._wanted, self._wanted_id)
+        if self.lost.is_set():
+            self.lost = asyncio.Event()
         self.id, self.ttl = response.id, response.ttl
         self.expires_at = began + self.ttl
         self.renew_at = began + self.ttl / 3

@@ -16,7 +16,7 @@ from petcd.client.dialing import Dialer
 from petcd.client.endpoints import parse
 from petcd.client.owner import Owner
 from petcd.client.retry import Backoff, Fate, expired, fate, left
-from petcd.errors import Code, EtcdError
+from petcd.errors import Code, EtcdError, NotSupportedForLearner
 from petcd.net.grpc.client import ClientConnection, ClientStream, TransportFailure
 
 if TYPE_CHECKING:
@@ -315,6 +315,8 @@ class Pool:
             return True
         if isinstance(error, TransportFailure):
             again = not self._closed
+        elif isinstance(error, NotSupportedForLearner):
+            again = len(self.balance) > 1
         else:
             again = error.code in (Code.UNAVAILABLE, Code.INTERNAL)
         if again and opened is not None:
