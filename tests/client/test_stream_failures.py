@@ -6,11 +6,24 @@ import asyncio
 from typing import NoReturn
 
 import pytest
-from tests.client.stub import Stub
+from tests.client.stub import Answer, Stub
 from tests.servers import free_port
 
-from petcd.client import Client, LeaseLost, Tls, TransportFailure
+from petcd.client import (
+    Client,
+    Disconnected,
+    LeaseLost,
+    Notice,
+    Progress,
+    Resumed,
+    Tls,
+    TransportFailure,
+)
+from petcd.errors import Code, NotSupportedForLearner
+from petcd.net.grpc.calls import Stream
 from petcd.pb.etcdserverpb import lease as lease_pb
+from petcd.pb.etcdserverpb import watch as watch_pb
+from petcd.pb.etcdserverpb.header import ResponseHeader
 
 GRANTED = lease_pb.LeaseGrantResponse(ID=7, TTL=60)
 
@@ -48,5 +61,100 @@ def test_an_error_that_nobody_foresaw_is_told(monkeypatch: pytest.MonkeyPatch) -
                     await lease.lost.wait()
                     with pytest.raises(LeaseLost):
                         lease.check()
+
+    asyncio.run(main())
+
+
+def test_streams_move_on_from_a_learner() -> None:
+    def refuse(stream: Stream, _: bytes) -> None:
+        stream.close(NotSupportedForLearner.code, NotSupportedForLearner.text)
+
+    def renew(stream: Stream, message: bytes) -> None:
+        lease = lease_pb.LeaseKeepAliveRequest.decode(message).ID
+        stream.send(lease_pb.LeaseKeepAliveResponse(ID=lease, TTL=60).encode())
+
+    def create(stream: Stream, _: bytes) -> None:
+        header = ResponseHeader(revision=5)
+        stream.send(watch_pb.WatchResponse(header=header, created=True).encode())
+
+    async def main() -> None:
+        learner = Stub({"LeaseGrant": [GRANTED]}, {"Watch": refuse, "LeaseKeepAlive": refuse})
+        voter = Stub({"LeaseGrant": [GRANTED]}, {"Watch": create, "LeaseKeepAlive": renew})
+        async with learner.serving(), voter.serving(), asyncio.timeout(20):
+            async with Client([learner.endpoint, voter.endpoint]) as client, client.watch("k") as watch:
+                assert watch.revision == 5
+            async with Client([learner.endpoint, voter.endpoint]) as client:
+                assert await client.leases.keep_alive_once(7) == 60
+            async with Client(learner.endpoint) as client:
+                with pytest.raises(NotSupportedForLearner):
+                    await client.watch("k").__aenter__()
+        assert learner.count("Watch") == 2
+
+    asyncio.run(main())
+
+
+def test_a_closed_client_holds_no_lease() -> None:
+    async def main() -> None:
+        async with Stub({"LeaseGrant": [GRANTED]}).serving() as stub:
+            client = Client(stub.endpoint)
+            async with client.lease(60) as lease:
+                lease.check()
+                await client.close()
+                with pytest.raises(LeaseLost):
+                    lease.check()
+
+    asyncio.run(main())
+
+
+def test_a_lease_that_was_lost_can_be_entered_anew() -> None:
+    def renew(stream: Stream, message: bytes) -> None:
+        lease = lease_pb.LeaseKeepAliveRequest.decode(message).ID
+        stream.send(lease_pb.LeaseKeepAliveResponse(ID=lease, TTL=0).encode())
+
+    async def main() -> None:
+        answers: list[Answer] = [
+            lease_pb.LeaseGrantResponse(ID=7, TTL=1),
+            lease_pb.LeaseGrantResponse(ID=8, TTL=60),
+        ]
+        stub = Stub({"LeaseGrant": answers}, {"LeaseKeepAlive": renew})
+        async with stub.serving(), asyncio.timeout(20), Client(stub.endpoint) as client:
+            lease = client.lease(1, revoke=False)
+            async with lease:
+                await lease.lost.wait()
+            async with lease:
+                lease.check()
+                assert (lease.id, lease.ttl) == (8, 60)
+            # The server chose the first id; the second grant leaves it the choice again.
+            assert lease_pb.LeaseGrantRequest.decode(stub.last("LeaseGrant").message).ID == 0
+
+    asyncio.run(main())
+
+
+def test_a_request_for_progress_waits_for_the_stream() -> None:
+    created = 0
+
+    def serve(stream: Stream, message: bytes) -> None:
+        nonlocal created
+        request = watch_pb.WatchRequest.decode(message)
+        header = ResponseHeader(revision=5)
+        if request.create_request is not None:
+            created += 1
+            stream.send(watch_pb.WatchResponse(header=header, created=True).encode())
+        elif request.progress_request is not None and created == 1:
+            stream.close(Code.UNAVAILABLE, "going down")  # with the request unanswered
+        elif request.progress_request is not None:
+            stream.send(watch_pb.WatchResponse(header=header, watch_id=-1).encode())
+
+    async def main() -> None:
+        async with Stub(streams={"Watch": serve}).serving() as stub, Client(stub.endpoint) as client:
+            watch = client.watch("k")
+            watch.request_progress()
+            kinds: list[type[Notice]] = []
+            async with asyncio.timeout(20), watch:
+                async for notice in watch.all():
+                    kinds.append(type(notice))
+                    if isinstance(notice, Progress):
+                        break
+            assert kinds == [Disconnected, Resumed, Progress]
 
     asyncio.run(main())

@@ -124,10 +124,11 @@ def test_cancel_ends_the_iteration(server: Server) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("bound", "most"), [("BUFFER_EVENTS", 10), ("BUFFER_BYTES", 50)])
 def test_a_slow_reader_is_held_back_and_loses_nothing(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
-    monkeypatch.setattr(feed_module, "BUFFER_EVENTS", 10)
+    monkeypatch.setattr(feed_module, bound, most)
 
     async def main() -> None:
         async with Client(server.endpoint) as client, client.watch("slow") as watch:

@@ -13,6 +13,8 @@ from petcd.pb.etcdserverpb import watch as pb
 
 BUFFER_EVENTS: Final = 10_000
 """Unread events of one watch before it is held back."""
+BUFFER_BYTES: Final = 64 << 20
+"""Unread bytes of keys and values before it is."""
 
 
 class Feed:
@@ -26,6 +28,10 @@ class Feed:
         """The revision of the last event received."""
         self.items: deque[Notice] = deque()
         """What came and was not read yet."""
+        self._bytes = 0
+        """Of the keys and values in it."""
+        self.wants_progress = False
+        """Its reader has asked, and no answer has come yet."""
         self.changed = asyncio.Event()
         self.error: EtcdError | None = None
         """What ended it, when the reader did not."""
@@ -48,7 +54,14 @@ class Feed:
 
     @property
     def full(self) -> bool:
-        return len(self.items) > BUFFER_EVENTS
+        return len(self.items) > BUFFER_EVENTS or self._bytes > BUFFER_BYTES
+
+    def next_item(self) -> Notice:
+        """The oldest that was not read."""
+        item = self.items.popleft()
+        if isinstance(item, Event):
+            self._bytes -= _bytes_of(item)
+        return item
 
     def create_request(self) -> pb.WatchRequest:
         self._request.start_revision = self.next_revision
@@ -83,13 +96,16 @@ class Feed:
                 if event.kv is None or event.kv.mod_revision <= self._seen:
                     continue
                 previous = KeyValue.of(event.prev_kv, self._skip) if event.prev_kv is not None else None
-                self.items.append(Event(KeyValue.of(event.kv, self._skip), event.type == 1, previous))
+                item = Event(KeyValue.of(event.kv, self._skip), event.type == 1, previous)
+                self.items.append(item)
+                self._bytes += _bytes_of(item)
             last = response.events[-1].kv
             if last is not None:
                 self._seen = max(self._seen, last.mod_revision)
                 self.next_revision = max(self.next_revision, self._seen + 1)
         else:
             self.items.append(Progress(revision))
+            self.wants_progress = False
             if response.watch_id != -1:
                 # An answer to a request for progress is not believed: up to 3.4.24 and 3.5.7 servers gave
                 # it before the events it promises.
@@ -103,3 +119,9 @@ class Feed:
     def abandon(self, error: EtcdError) -> None:
         """``fail`` without waking anybody: the loop that would is gone."""
         self.error = error
+
+
+def _bytes_of(event: Event) -> int:
+    kv, previous = event.kv, event.previous
+    size = len(kv.key) + len(kv.value)
+    return size if previous is None else size + len(previous.key) + len(previous.value)

@@ -80,8 +80,11 @@ class Hub:
         if not feed.over:
             self._create(feed)
 
-    def request_progress(self) -> None:
-        self._send(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+    def request_progress(self, feed: Feed) -> None:
+        """Ask now, or when a server has the watch (again)."""
+        feed.wants_progress = True
+        if feed.watch_id is not None:
+            self._send(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
 
     def _create(self, feed: Feed) -> None:
         if self._opened is not None and not self._opened.stream.ended:
@@ -147,6 +150,8 @@ class Hub:
                 self._backoff = Backoff()
                 self._by_id[response.watch_id] = feed
                 feed.created(response.watch_id, revision)
+                if feed.wants_progress:
+                    self.request_progress(feed)
             return
         if response.watch_id == -1:
             for feed in self._by_id.values():

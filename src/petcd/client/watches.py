@@ -1,8 +1,9 @@
 """Watches: many on one stream, each resumed after a failure without loss or repeat.
 
 A watch knows the revision after the last one it has received. When the stream breaks, every watch is created
-again from there on the next connection. A watch that is not read is bounded too: past ``BUFFER_EVENTS`` it is
-cancelled at the server and, once its consumer has caught up, created again where it stood.
+again from there on the next connection. A watch that is not read is bounded too: past ``BUFFER_EVENTS`` or
+``BUFFER_BYTES`` it is cancelled at the server and, once its consumer has caught up, created again where it
+stood.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Watch:
         feed = self._feed
         while True:
             while feed.items:
-                item = feed.items.popleft()
+                item = feed.next_item()
                 if feed.held_back and not feed.items:
                     self._hub.release(feed)
                 yield item
@@ -92,8 +93,11 @@ class Watch:
             self._feed.changed.set()
 
     def request_progress(self) -> None:
-        """Ask for a Progress now. The server answers when all watches of the stream have caught up."""
-        self._hub.request_progress()
+        """Ask for a Progress now. The server answers when all watches of the stream have caught up.
+
+        While no server has the watch, the request waits until one has.
+        """
+        self._hub.request_progress(self._feed)
 
     def _start(self) -> None:
         if not self._started:
