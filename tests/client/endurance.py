@@ -97,7 +97,7 @@ class Run:
         report = self.report
         async with (
             Client(self._endpoints, shuffle=True) as client,
-            client.lease(10) as lease,
+            client.lease(15) as lease,
             asyncio.TaskGroup() as group,
         ):
             start = (await client.put(PREFIX + "start")).revision

@@ -50,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 async def reads(endpoint: str, tls: Tls | ssl.SSLContext | None) -> int:
-    async with Client(endpoint, timeout=0.7, tls=tls) as client:
+    async with Client(endpoint, timeout=1.5, tls=tls) as client:
         return (await client.get("tls")).count
 
 
@@ -91,7 +91,7 @@ def test_files_are_read_for_each_connection(site: Site, tmp_path: Path) -> None:
 
     async def main() -> None:
         tls = Tls(ca=str(ca), cert=site.cert, key=site.key)
-        async with Client(site.endpoint, timeout=0.7, tls=tls) as client:
+        async with Client(site.endpoint, timeout=1.5, tls=tls) as client:
             with pytest.raises(TransportFailure):
                 await client.get("tls")
             await asyncio.to_thread(shutil.copy, site.ca, ca)
