@@ -124,6 +124,21 @@ def test_services(server: Server) -> None:
         assert client.run(lambda inner: inner.get("nothing")).count == 0
 
 
+def test_the_background_thread_does_not_wait_for_itself(server: Server) -> None:
+    with sync.Client(server.endpoint) as client:
+
+        async def nested(_: Client) -> None:
+            client.leases.keep_alive_once(1)
+
+        async def closing(_: Client) -> None:
+            client.close()
+
+        for work in (nested, closing):
+            with pytest.raises(RuntimeError, match="background thread"):
+                client.run(work)
+        assert client.get("alive").count == 0
+
+
 def test_large_messages_both_ways(server: Server) -> None:
     with sync.Client(server.endpoint, timeout=20.0) as client:
         value = bytes(range(256)) * 4000

@@ -56,6 +56,7 @@ class Portal:
     def close(self) -> None:
         """End all streams and the thread."""
         with self._lock:
+            self._refuse_own_thread()
             self._closed = True
             thread, loop, client = self._thread, self._loop, self._client
             self._thread = self._loop = self._client = None
@@ -72,10 +73,7 @@ class Portal:
             if self._closed:
                 raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
             loop, client = self._started()
-            if threading.current_thread() is self._thread:
-                raise RuntimeError(
-                    "called from the client's own background thread, which would wait for itself"
-                )
+            self._refuse_own_thread()
             future = asyncio.run_coroutine_threadsafe(work(client), loop)
         try:
             return future.result()
@@ -105,13 +103,18 @@ class Portal:
             while item := self.run(following):
                 yield item[0]
         finally:
-            self.run(ended)
+            if generators and not self._closed:
+                self.run(ended)
 
     def post(self, call: Callable[[], object]) -> None:
         """Have something done in the background thread, if it is still there."""
         with self._lock:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(call)
+
+    def _refuse_own_thread(self) -> None:
+        if self._thread is not None and threading.current_thread() is self._thread:
+            raise RuntimeError("called from the client's own background thread, which would wait for itself")
 
     def _started(self) -> tuple[asyncio.AbstractEventLoop, Client]:
         if self._loop is None or self._client is None:
