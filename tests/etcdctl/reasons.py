@@ -128,6 +128,7 @@ def _no_index(outcome: OUTCOME) -> OUTCOME:
     return _INDEX.sub(rb"\1<n>\2<n>", outcome[0]), outcome[1], outcome[2]
 
 
+_no_flags = replaced(rb"^  (?:    |-\w, )--.*\n", b"")
 _NEWER_FIELDS = (
     rb'^"(?:StorageVersion|DBSizeInUse|DBSizeQuota|HashRevision|DowngradeTargetVersion|DowngradeEnabled)"'
     rb" : .*\n"
@@ -227,7 +228,7 @@ DEBUG = Reason(
     "3.6 and 3.7 have more global flags",
     ours=replaced(rb"^ETCDCTL_(AUTH_JWT_TOKEN|MAX_REQUEST_BYTES|MAX_RECV_BYTES)=.*\n", b""),
 )
-TXN_FLAG = Reason("3.4 prints the usage of the inner command on stdout")
+TXN_FLAG = Reason("get has more flags from 3.6 on", _no_flags, _no_flags, layout=True)
 SINGLE = Reason("3.4 cuts single-quoted words wrongly")
 HEALTH_ALARM = Reason("from 3.5 on health looks at alarms")
 LOOKUP = Reason("the resolver words its failures itself")

@@ -63,6 +63,8 @@ CASES = [
     c("txn", stdin=b"\nput n v --ignore-lease\n\n\n"),
     c("txn", stdin=b"\nget n --nosuch\n\n\n", differs=TXN_FLAG),
     c("txn", stdin=b"\nget n --limit=x\n\n\n", differs=TXN_FLAG),
+    c("txn", stdin=b"\nput n v --lease\n\n\n"),
+    c("txn", stdin=b"\ndel n --prefix=x\n\n\n", differs=TXN_FLAG),
     c("txn", stdin=b"\ndel a b c\n\n\n"),
     c("txn", stdin=b"\ndel --prefix --from-key a\n\n\n"),
     c("txn", stdin=b"\nget a --consistency=x\n\n\n"),

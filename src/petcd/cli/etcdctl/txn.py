@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from petcd.cli.etcdctl import golang, methods
-from petcd.cli.etcdctl.commands import INVALID_INPUT, Exit, Leaf, bad_args, write
+from petcd.cli.etcdctl.commands import INVALID_INPUT, Exit, Leaf, bad_args, complain, write
 from petcd.cli.etcdctl.golang import raw
-from petcd.cli.etcdctl.grammar import FlagError, FlagSet, HelpRequested, boolean
+from petcd.cli.etcdctl.grammar import FlagError, FlagSet, HelpRequested, boolean, usages
+from petcd.cli.etcdctl.kv import COMMANDS as COMMANDS_OF_KV
 from petcd.cli.etcdctl.kv import DEL_FLAGS, GET_FLAGS, PUT_FLAGS, delete_request, get_request, put_request
 from petcd.pb.etcdserverpb import kv as pb
 
@@ -122,6 +123,9 @@ def parse_request(line: str) -> pb.RequestOp:
     try:
         arguments, _ = flags.parse(rest)
     except (FlagError, HelpRequested):
+        # The inner command speaks with cobra's own layout.
+        shown = usages([*declared, boolean("help", f"help for {tokens[0]}", "h")])
+        complain(f"Usage:\n   {COMMANDS_OF_KV[tokens[0]].use} [flags]\n\nFlags:\n{shown}")
         raise _invalid(f"invalid txn request: {line}") from None
     if tokens[0] == "put":
         return pb.RequestOp(request_put=put_request(flags, arguments))
