@@ -21,6 +21,7 @@ from petcd.client import (
 )
 from petcd.errors import Code, NotSupportedForLearner
 from petcd.net.grpc.calls import Stream
+from petcd.pb import mvccpb
 from petcd.pb.etcdserverpb import lease as lease_pb
 from petcd.pb.etcdserverpb import watch as watch_pb
 from petcd.pb.etcdserverpb.header import ResponseHeader
@@ -156,5 +157,48 @@ def test_a_request_for_progress_waits_for_the_stream() -> None:
                     if isinstance(notice, Progress):
                         break
             assert kinds == [Disconnected, Resumed, Progress]
+
+    asyncio.run(main())
+
+
+def test_entering_a_watch_has_a_deadline_and_tells_the_obstacle() -> None:
+    async def main() -> None:
+        async with Client(f"127.0.0.1:{free_port()}", timeout=0.3) as client, asyncio.timeout(20):
+            with pytest.raises(TransportFailure, match=r"latest error: .*Error while dialing") as caught:
+                await client.watch("k").__aenter__()
+            assert caught.value.code == Code.DEADLINE_EXCEEDED
+            # Nobody wants a server now, so nobody looks for one.
+            while any(task.get_name() == "etcd watches" for task in asyncio.all_tasks()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
+def test_a_watch_that_nobody_holds_ends() -> None:
+    cancelled: list[int] = []
+
+    def serve(stream: Stream, message: bytes) -> None:
+        request = watch_pb.WatchRequest.decode(message)
+        header = ResponseHeader(revision=5)
+        if request.create_request is not None:
+            stream.send(watch_pb.WatchResponse(header=header, created=True, watch_id=9).encode())
+            event = mvccpb.Event(kv=mvccpb.KeyValue(key=b"k", mod_revision=6))
+            stream.send(watch_pb.WatchResponse(header=header, watch_id=9, events=[event]).encode())
+        elif request.cancel_request is not None:
+            cancelled.append(request.cancel_request.watch_id)
+
+    async def main() -> None:
+        stub = Stub(streams={"Watch": serve})
+        async with (
+            asyncio.timeout(20),
+            stub.serving(),
+            Client(stub.endpoint) as client,
+            client.watch("other"),
+        ):
+            async for _ in client.watch("k"):
+                break
+            while not cancelled:  # noqa: ASYNC110  it lies behind a socket
+                await asyncio.sleep(0.01)
+            assert len(client._core.watches._watches) == 1
 
     asyncio.run(main())

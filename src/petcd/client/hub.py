@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -32,18 +34,26 @@ class Hub:
         self._by_id: dict[int, Feed] = {}
         self._opened: Opened | None = None
         self._task: asyncio.Task[None] | None = None
+        self._trouble: EtcdError | None = None
+        """How the stream ended last, until a server takes a watch."""
         self._backoff = Backoff()
         pool.owner.on_change.append(self._start_anew)
 
+    @property
+    def obstacle(self) -> EtcdError | None:
+        """Why no server has a watch, as far as that is known."""
+        return self._pool.obstacle or self._trouble
+
     async def close(self) -> None:
+        task = self._task
         for feed in list(self._watches):
             feed.closed = True
             feed.changed.set()
             self.remove(feed)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._task = None
 
     def _start_anew(self) -> None:
         """The loop or process of the watches is gone; who still asks is told so."""
@@ -64,8 +74,21 @@ class Hub:
     def remove(self, feed: Feed) -> None:
         self._watches.pop(feed, None)
         self._withdraw(feed)
-        if not self._watches and self._opened is not None:
+        if self._watches:
+            return
+        if self._opened is not None:
             self._opened.stream.cancel()
+        elif self._task is not None:
+            self._task.cancel()  # it looks for a server that nobody needs
+            self._task = None
+
+    def forget(self, feed: Feed) -> None:
+        """``remove`` for a watch that nobody can read any more; from whichever thread collects it."""
+        owner = self._pool.owner
+        feed.closed = True
+        if owner.loop is not None and owner.process == os.getpid():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                owner.loop.call_soon_threadsafe(self.remove, feed)
 
     def _withdraw(self, feed: Feed) -> None:
         """Take it off the stream. One that is only being created is cancelled when its answer comes."""
@@ -107,26 +130,27 @@ class Hub:
     async def _carry(self) -> None:
         while self._watches:
             error: EtcdError | None = None
+            opened: Opened | None = None
             try:
-                self._opened = await self._pool.open(PATH, self._extra)
+                opened = self._opened = await self._pool.open(PATH, self._extra)
                 self._by_id.clear()
                 self._creating.clear()
                 for feed in self._watches:
                     if not feed.held_back:
                         self._create(feed)
-                async for message in self._opened.stream:
+                async for message in opened.stream:
                     self._take(pb.WatchResponse.decode(message))
             except EtcdError as failure:
-                error = failure
+                error = self._trouble = failure
                 if not self._watches:
                     return
-                if not self._pool.recover(failure, self._opened):
+                if not self._pool.recover(failure, opened):
                     self._fail(failure)
                     return
             finally:
-                if self._opened is not None:
-                    self._opened.stream.cancel()
-                self._opened = None
+                if opened is not None:
+                    opened.stream.cancel()
+                    self._opened = None
             for feed in self._watches:
                 feed.broken(error)
             if self._watches:
@@ -147,7 +171,7 @@ class Hub:
                 request = pb.WatchCancelRequest(watch_id=response.watch_id)
                 self._send(pb.WatchRequest(cancel_request=request))
             else:
-                self._backoff = Backoff()
+                self._backoff, self._trouble = Backoff(), None
                 self._by_id[response.watch_id] = feed
                 feed.created(response.watch_id, revision)
                 if feed.wants_progress:

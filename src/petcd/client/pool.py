@@ -56,7 +56,7 @@ class Pool:
         self._current: ClientConnection | None = None
         self._retired: list[ClientConnection] = []
         self._connecting: asyncio.Lock | None = None
-        self._obstacle: TransportFailure | None = None
+        self.obstacle: TransportFailure | None = None
         """Why there is no connection."""
         self._examination: asyncio.Task[None] | None = None
         self._closed = False
@@ -99,7 +99,7 @@ class Pool:
             async with asyncio.timeout_at(deadline):
                 await self._connecting.acquire()
         except TimeoutError:
-            raise expired(self._obstacle) from self._obstacle
+            raise expired(self.obstacle) from self.obstacle
         try:
             return await self._connect(deadline)
         finally:
@@ -115,13 +115,13 @@ class Pool:
             self._sweep()
             try:
                 self._current = await self._dialer.first_of(self.balance, left(deadline))
-                self._obstacle = None
+                self.obstacle = None
             except TransportFailure as failure:
                 if failure.code == Code.UNAVAILABLE:
-                    self._obstacle = failure
+                    self.obstacle = failure
                 await backoff.pause(left(deadline))
                 if deadline is not None and self._now() + _DIAL_LEAST >= deadline:
-                    raise expired(self._obstacle) from self._obstacle
+                    raise expired(self.obstacle) from self.obstacle
 
     @staticmethod
     def _now() -> float:

@@ -8,11 +8,13 @@ stood.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from petcd.client.events import Disconnected, Event, Notice, Progress, Resumed
 from petcd.client.feed import Feed
+from petcd.client.retry import expired
 from petcd.pb.etcdserverpb import watch as pb
 
 if TYPE_CHECKING:
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
 class Watch:
     """One watch: iterate it for its events; ``all()`` also tells of progress, breaks and resumes.
 
-    Entering it waits until the server has it; leaving cancels it. Iterating without entering starts it too.
+    Entering it waits until the server has it, for ``timeout`` seconds at most; leaving cancels it. Iterating
+    without entering starts it too: then it ends when nobody holds it or an iterator of it any more.
     """
 
-    def __init__(self, hub: Hub, request: pb.WatchCreateRequest, skip: int = 0) -> None:
+    def __init__(
+        self, hub: Hub, request: pb.WatchCreateRequest, skip: int = 0, timeout: float | None = None
+    ) -> None:
+        self._timeout = timeout
         self._hub = hub
         self._feed = Feed(request, skip)
         self._started = False
@@ -44,9 +50,14 @@ class Watch:
         self._start()
         feed = self._feed
         try:
-            while not feed.revision and not feed.over:
-                feed.changed.clear()
-                await feed.changed.wait()
+            async with asyncio.timeout(self._timeout):
+                while not feed.revision and not feed.over:
+                    feed.changed.clear()
+                    await feed.changed.wait()
+        except TimeoutError:
+            self.cancel()
+            obstacle = self._hub.obstacle
+            raise expired(obstacle) from obstacle
         except BaseException:
             self.cancel()
             raise
@@ -56,6 +67,10 @@ class Watch:
 
     async def __aexit__(self, *_: object) -> None:
         self.cancel()
+
+    def __del__(self) -> None:
+        if self._started and not self._feed.closed:
+            self._hub.forget(self._feed)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._events()

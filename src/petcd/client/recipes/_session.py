@@ -76,7 +76,8 @@ async def look_again(
 
     It also returns when the history since then has been compacted: the caller looks at the store again.
     """
-    watch = client.watch(key, prefix=prefix, start_revision=after + 1, puts=puts, deletes=deletes)
+    patient = client.options(timeout=None)
+    watch = patient.watch(key, prefix=prefix, start_revision=after + 1, puts=puts, deletes=deletes)
     try:
         async with watch:
             async for event in watch:

@@ -71,7 +71,9 @@ class View:
             self._changed.set()
 
     async def _watch(self) -> None:
-        watch = self._client.watch(self._prefix, prefix=True, start_revision=self._revision + 1)
+        watch = self._client.options(timeout=None).watch(
+            self._prefix, prefix=True, start_revision=self._revision + 1
+        )
         async with watch:
             async for event in watch:
                 self._revision = event.revision

@@ -113,7 +113,9 @@ class Election(Holder):
         while True:
             seen = await persist(lambda: self._client.get(self._prefix, prefix=True))
             line = {kv.key: _leader(kv) for kv in seen}
-            watch = self._client.watch(self._prefix, prefix=True, start_revision=seen.revision + 1)
+            watch = self._client.options(timeout=None).watch(
+                self._prefix, prefix=True, start_revision=seen.revision + 1
+            )
             try:
                 async with watch:
                     events = aiter(watch)
