@@ -11,20 +11,23 @@ from tests.servers import free_port
 
 from petcd.client import (
     Client,
+    CompactedWatch,
     Disconnected,
     LeaseLost,
     Notice,
     Progress,
     Resumed,
+    StoreRewound,
     Tls,
     TransportFailure,
 )
-from petcd.errors import Code, NotSupportedForLearner
+from petcd.errors import Code, Compacted, NotSupportedForLearner
 from petcd.net.grpc.calls import Stream
 from petcd.pb import mvccpb
 from petcd.pb.etcdserverpb import lease as lease_pb
 from petcd.pb.etcdserverpb import watch as watch_pb
 from petcd.pb.etcdserverpb.header import ResponseHeader
+from petcd.pb.etcdserverpb.kv import RangeResponse
 
 GRANTED = lease_pb.LeaseGrantResponse(ID=7, TTL=60)
 
@@ -200,5 +203,49 @@ def test_a_watch_that_nobody_holds_ends() -> None:
             while not cancelled:  # noqa: ASYNC110  it lies behind a socket
                 await asyncio.sleep(0.01)
             assert len(client._core.watches._watches) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [(3, StoreRewound), (9, None), (None, CompactedWatch)],
+    ids=["restored", "lags", "compacted"],
+)
+def test_a_resume_tells_what_was_lost(store: int | None, told: type[Exception] | None) -> None:
+    """The second creation meets a member at revision 3 (or 9, compacted), the first was at 5."""
+    created = 0
+
+    def serve(stream: Stream, message: bytes) -> None:
+        nonlocal created
+        created += 1
+        if created == 1:
+            stream.send(watch_pb.WatchResponse(header=ResponseHeader(revision=5), created=True).encode())
+            stream.close(Code.UNAVAILABLE, "going down")
+        elif store is None:
+            header = ResponseHeader(revision=9)
+            stream.send(watch_pb.WatchResponse(header=header, created=True).encode())
+            stream.send(watch_pb.WatchResponse(header=header, canceled=True, compact_revision=8).encode())
+        else:
+            stream.send(watch_pb.WatchResponse(header=ResponseHeader(revision=3), created=True).encode())
+
+    async def main() -> None:
+        answer = RangeResponse(header=ResponseHeader(revision=store)) if store is not None else Compacted()
+        stub = Stub({"Range": [answer]}, {"Watch": serve})
+        kinds: list[type[object]] = []
+        async with (
+            asyncio.timeout(20),
+            stub.serving(),
+            Client(stub.endpoint) as client,
+            client.watch("k") as watch,
+        ):
+            try:
+                async for notice in watch.all():
+                    kinds.append(type(notice))
+                    if isinstance(notice, Resumed):
+                        break
+            except (StoreRewound, CompactedWatch) as error:
+                kinds.append(type(error))
+        assert kinds == [Disconnected, told or Resumed]
 
     asyncio.run(main())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from petcd.client.client import Client
     from petcd.client.cluster import Cluster, Member
     from petcd.client.conditions import Comparison, Property, compare
-    from petcd.client.errors import CompactedWatch, LeaseLost, WatchCanceled
+    from petcd.client.errors import CompactedWatch, LeaseLost, StoreRewound, WatchCanceled
     from petcd.client.events import Disconnected, Event, Notice, Progress, Resumed
     from petcd.client.keyspace import Keyspace
     from petcd.client.kv import Delete, Get, Operation, Put, Txn
@@ -46,6 +46,7 @@ _HOMES: Final = {
     "petcd.client.errors": (
         "CompactedWatch",
         "LeaseLost",
+        "StoreRewound",
         "WatchCanceled",
     ),
     "petcd.client.events": (
@@ -149,6 +150,7 @@ __all__ = [
     "SnapshotProgress",
     "SnapshotDamaged",
     "CompactedWatch",
+    "StoreRewound",
     "WatchCanceled",
     "LeaseLost",
     "TransportFailure",

@@ -28,6 +28,20 @@ class WatchCanceled(StatusError):
         return type(self), (self.text,)
 
 
+class StoreRewound(StatusError):
+    """The store is at an earlier ``revision`` than the one that a watch has ``seen``: it was restored from a
+    backup or begun anew. What the reader knows has to be read again."""
+
+    def __init__(self, revision: int, seen: int) -> None:
+        self.revision = revision
+        self.seen = seen
+        text = f"the store is at revision {revision}, before revision {seen} that the watch has seen"
+        super().__init__(Code.OUT_OF_RANGE, text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.revision, self.seen)
+
+
 class LeaseLost(Exception):
     """A lease expired, was revoked or could not be kept alive: its keys are, or soon will be, gone."""
 
@@ -36,4 +50,4 @@ class LeaseLost(Exception):
         self.lease = lease
 
 
-__all__ = ["CompactedWatch", "WatchCanceled", "LeaseLost", "EtcdError"]
+__all__ = ["CompactedWatch", "WatchCanceled", "StoreRewound", "LeaseLost", "EtcdError"]

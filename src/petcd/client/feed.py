@@ -26,6 +26,8 @@ class Feed:
         self._down = False
         self._seen = 0
         """The revision of the last event received."""
+        self.reached = 0
+        """The highest revision that a server told."""
         self.items: deque[Notice] = deque()
         """What came and was not read yet."""
         self._bytes = 0
@@ -43,10 +45,16 @@ class Feed:
         """Where it would resume."""
         self.held_back = False
         """Off the stream until the reader has caught up."""
+        self.doubtful = False
+        """A server took it again, but what came meanwhile may be compacted, or the store may be another."""
         self.watch_id: int | None = None
         """On the present stream; None while it is not there."""
         self.refusals = 0
         """How often in a row a server did not know who we are."""
+
+    @property
+    def key(self) -> bytes:
+        return self._request.key
 
     @property
     def over(self) -> bool:
@@ -75,10 +83,20 @@ class Feed:
             self.revision = revision
         if not self.next_revision:
             self.next_revision = revision + 1
+        if self.reached <= revision < self.next_revision:  # nothing happened while it was away
+            self.resumed()
+        else:
+            self.doubtful = self._down or revision < self.reached
+        self.reached = max(self.reached, revision)
+        self.changed.set()
+
+    def resumed(self) -> None:
+        """Nothing was lost meanwhile."""
+        self.doubtful = False
         if self._down:
             self._down = False
             self.items.append(Resumed(self.next_revision))
-        self.changed.set()
+            self.changed.set()
 
     def broken(self, error: EtcdError | None) -> None:
         """Its stream is gone. Before a server first had it, there is nothing to tell."""
@@ -91,6 +109,8 @@ class Feed:
     def take(self, response: pb.WatchResponse) -> None:
         """Events or progress, in order."""
         revision = response.header.revision if response.header is not None else 0
+        self.resumed()
+        self.reached = max(self.reached, revision)
         if response.events:
             for event in response.events:
                 if event.kv is None or event.kv.mod_revision <= self._seen:

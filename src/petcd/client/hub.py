@@ -9,18 +9,21 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from petcd import errors
-from petcd.client.errors import CompactedWatch, WatchCanceled
+from petcd.client.errors import CompactedWatch, StoreRewound, WatchCanceled
 from petcd.client.pool import REFUSALS_MAX, Opened, Pool
 from petcd.client.retry import Backoff
 from petcd.errors import Code, EtcdError
 from petcd.net.grpc.client import TransportFailure
 from petcd.pb.etcdserverpb import watch as pb
+from petcd.pb.etcdserverpb.kv import RangeRequest, RangeResponse
 
 if TYPE_CHECKING:
     from petcd.client.credentials import Metadata
     from petcd.client.feed import Feed
 
 PATH: Final = b"/etcdserverpb.Watch/Watch"
+_RANGE: Final = b"/etcdserverpb.KV/Range"
+_LOOK_SECONDS: Final = 5.0
 
 
 class Hub:
@@ -34,6 +37,8 @@ class Hub:
         self._by_id: dict[int, Feed] = {}
         self._opened: Opened | None = None
         self._task: asyncio.Task[None] | None = None
+        self._doubts: deque[tuple[Feed, int, bool]] = deque()
+        self._looking: asyncio.Task[None] | None = None
         self._trouble: EtcdError | None = None
         """How the stream ended last, until a server takes a watch."""
         self._backoff = Backoff()
@@ -46,6 +51,8 @@ class Hub:
 
     async def close(self) -> None:
         task = self._task
+        if self._looking is not None:
+            self._looking.cancel()
         for feed in list(self._watches):
             feed.closed = True
             feed.changed.set()
@@ -57,7 +64,8 @@ class Hub:
 
     def _start_anew(self) -> None:
         """The loop or process of the watches is gone; who still asks is told so."""
-        self._opened = self._task = None
+        self._opened = self._task = self._looking = None
+        self._doubts.clear()
         text = "the watch belongs to a process or an event loop that is gone"
         for feed in self._watches:
             feed.abandon(TransportFailure(Code.CANCELLED, text, sent=True))
@@ -173,7 +181,14 @@ class Hub:
             else:
                 self._backoff, self._trouble = Backoff(), None
                 self._by_id[response.watch_id] = feed
+                was = feed.reached
                 feed.created(response.watch_id, revision)
+                if feed.doubtful:
+                    self._doubts.append((feed, response.watch_id, revision < was))
+                    if self._looking is None or self._looking.done():
+                        self._looking = asyncio.get_running_loop().create_task(
+                            self._look(), name="etcd watches resumed"
+                        )
                 if feed.wants_progress:
                     self.request_progress(feed)
             return
@@ -192,6 +207,32 @@ class Hub:
         if known.full:
             known.held_back = True
             self._withdraw(known)
+
+    async def _look(self) -> None:
+        """Find out of watches that were resumed whether the store still has what they want next.
+
+        A member that only lags behind shows a lower revision too, so the quorum is asked.
+        """
+        while self._doubts:
+            feed, watch_id, behind = self._doubts.popleft()
+            wanted = RangeRequest(key=feed.key, revision=0 if behind else feed.next_revision, keys_only=True)
+            revision = feed.reached
+            try:
+                answer = await self._pool.call(
+                    _RANGE, wanted, RangeResponse, repeatable=True, timeout=_LOOK_SECONDS, extra=self._extra
+                )
+                revision = answer.header.revision if answer.header is not None else 0
+            except errors.Compacted:
+                continue  # the server is about to say so to the watch
+            except EtcdError:
+                pass  # what is not known is not held against the watch
+            if feed.over or feed.watch_id != watch_id or not feed.doubtful:
+                continue
+            if behind and revision < feed.reached:
+                self._by_id.pop(watch_id, None)
+                self._end(feed, StoreRewound(revision, feed.reached))
+            else:
+                feed.resumed()
 
     def _refuse(self, feed: Feed, reason: EtcdError) -> None:
         """A watch was not taken. Where a new login may help, the whole stream is opened again after one: who
