@@ -47,6 +47,12 @@ def will_pass(error: EtcdError) -> bool:
     )
 
 
+def read_again(error: EtcdError) -> bool:
+    """Whether a watch that ended so is begun anew from a reading of the store: its history is compacted, or
+    no member took it in time."""
+    return isinstance(error, Compacted) or will_pass(error)
+
+
 async def persist(call: Callable[[], Awaitable[T]]) -> T:
     """The result of a call that may be carried out twice, however many members fail meanwhile.
 
@@ -74,7 +80,8 @@ async def look_again(
 ) -> None:
     """Wait for a change of the key or prefix after revision ``after``.
 
-    It also returns when the history since then has been compacted: the caller looks at the store again.
+    It also returns when the history since then has been compacted, or no member takes the watch: the caller
+    looks at the store again.
     """
     patient = client.options(timeout=None)
     watch = patient.watch(key, prefix=prefix, start_revision=after + 1, puts=puts, deletes=deletes)
@@ -83,7 +90,9 @@ async def look_again(
             async for event in watch:
                 if matters(event):
                     return
-    except Compacted:
+    except EtcdError as error:
+        if not read_again(error):
+            raise
         return
     raise client_closed()
 

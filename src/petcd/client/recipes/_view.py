@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 from petcd.client import KeyValue
-from petcd.client.recipes._session import client_closed, persist
-from petcd.errors import Compacted, EtcdError
+from petcd.client.recipes._session import client_closed, persist, read_again
+from petcd.errors import EtcdError
 
 if TYPE_CHECKING:
     from petcd.client import Keyspace
@@ -64,7 +64,9 @@ class View:
             while True:
                 try:
                     await self._watch()
-                except Compacted:
+                except EtcdError as error:
+                    if not read_again(error):
+                        raise
                     await self._read()
         except EtcdError as error:
             self._error = error

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Self
 
 from petcd.client import Get, KeyValue, LeaseLost, Put, compare
 from petcd.client.recipes._place import Holder, Place
-from petcd.client.recipes._session import TTL, Name, as_bytes, client_closed, persist
-from petcd.errors import Compacted, LeaseNotFound
+from petcd.client.recipes._session import TTL, Name, as_bytes, client_closed, persist, read_again
+from petcd.errors import EtcdError, LeaseNotFound
 
 if TYPE_CHECKING:
     from petcd.client import Keyspace
@@ -131,8 +131,9 @@ class Election(Holder):
                             line.pop(event.key, None)
                         else:
                             line[event.key] = _leader(event.kv)
-            except Compacted:
-                continue
+            except EtcdError as error:
+                if not read_again(error):
+                    raise
 
 
 def _leader(kv: KeyValue) -> Leader:
