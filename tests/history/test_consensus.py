@@ -315,11 +315,12 @@ async def test_13066_wiped_disk(lab: ClusterLab) -> None:
     await lab.start()
     lead, wiped, _ = lab.ranked()
     await fill(lead, 10)
+    await asyncio.sleep(1)  # all is acknowledged: nothing is under way to it that could be lost
     wiped.crash(Loss.ALL)
     wiped.wipe()
-    await fill(lead, 10)
     with pytest.raises(ConfigError, match="has already been bootstrapped"):
         await wiped.start()
+    await asyncio.sleep(10)  # the leader has seen its streams end, so its next question arrives
     wiped.crash(Loss.NONE)
     wiped.wipe()
     # "existing" is what an operator tries next. It has the id of one who acknowledged what it has forgotten:
@@ -328,6 +329,7 @@ async def test_13066_wiped_disk(lab: ClusterLab) -> None:
     transport = lead.member.peers
     assert isinstance(transport, PeerTransport)
     await asyncio.sleep(1)
+    await fill(lead, 10)  # so that the leader asks it where it stands
     sent = sum(one.sent_bytes for one in transport.counters.values())
     await asyncio.sleep(3)
     sent = sum(one.sent_bytes for one in transport.counters.values()) - sent
