@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from tests.etcdctl.differential import compare
 from tests.etcdctl.groups import GROUPS
@@ -12,17 +10,8 @@ from tests.servers import Kind, needs_go_etcd, needs_go_etcdctl
 pytestmark = [pytest.mark.go, pytest.mark.slow, needs_go_etcd, needs_go_etcdctl]
 
 
-LONG = ("three", "auth", "tls", "mutual")
-"""Minutes each; ``python -m tests.etcdctl.differential --group NAME`` runs one by itself."""
-
-
-def _row(name: str, kind: Kind) -> object:
-    skip = pytest.mark.skipif(name in LONG and not os.environ.get("PETCD_LONG"), reason="PETCD_LONG=1")
-    return pytest.param(name, kind, marks=skip)
-
-
 @pytest.mark.parametrize(
-    ("name", "kind"), [_row(group.name, kind) for group in GROUPS.values() for kind in group.kinds]
+    ("name", "kind"), [(group.name, kind) for group in GROUPS.values() for kind in group.kinds]
 )
 def test_same_text_stream_and_status(name: str, kind: Kind) -> None:
     verdict = compare(GROUPS[name], kind)
