@@ -12,6 +12,7 @@ from petcd.cli.etcdctl.grammar import boolean, integer
 from petcd.cli.etcdctl.kv import prefix_end
 from petcd.cli.etcdctl.session import CallFailed
 from petcd.pb.etcdserverpb import kv as pb
+from petcd.pb.etcdserverpb import lease as lease_pb
 
 if TYPE_CHECKING:
     from petcd.cli.etcdctl.context import Context
@@ -108,6 +109,11 @@ class _Queue:
     def leave(self) -> None:
         """Delete our key, if it is still the one we made."""
         self._lease.close()
+        if not self.revision:
+            # Interrupted before the answer: the key may be there, or come yet. Without its lease it cannot.
+            revoke = lease_pb.LeaseRevokeRequest(ID=self._lease.id)
+            self._session.call(methods.LEASE_REVOKE, revoke, lease_pb.LeaseRevokeResponse)
+            return
         compare = pb.Compare(target=_CREATE_TARGET, key=self.key, create_revision=self.revision)
         delete = pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=self.key))
         self._session.call(methods.TXN, pb.TxnRequest(compare=[compare], success=[delete]), pb.TxnResponse)
