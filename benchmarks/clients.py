@@ -1,6 +1,6 @@
 """Python clients side by side: puts and gets per second in one process, against the same server.
 
-    python benchmarks/clients.py --seconds 3                      # starts petcd, on memory-backed storage
+    python benchmarks/clients.py --rounds 5                       # starts petcd, on memory-backed storage
     python benchmarks/clients.py --server go --directory /var/tmp
     python benchmarks/clients.py --server canned                  # one that stores nothing: the clients alone
     python benchmarks/clients.py --endpoint 127.0.0.1:2379
@@ -11,7 +11,8 @@ imported only beside an old protobuf, so each library runs in an interpreter of 
 
 ``one`` is one call after the other, ``threads`` is 8 threads doing that with one client, ``100`` is 100 tasks
 with one client. ``cpu`` is the client's own processor time per call, in microseconds: unlike calls per second
-it hardly depends on the server and on what else the machine does. Keys have 24 bytes, values 256.
+it hardly depends on the server and on what else the machine does. Keys have 24 bytes, values 256. The clients
+take turns, and medians over the rounds are shown, also of the ratios.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -218,36 +220,62 @@ def fill_keys(endpoint: str) -> None:
             client.put(key, VALUE)
 
 
+Cell = tuple[str, str, str]
+"""Library, mode, operation."""
+
+
+def rivals(cell: Cell) -> list[Cell]:
+    """The cells of others that one of ours is held against."""
+    library, mode, operation = cell
+    if not library.startswith("petcd"):
+        return []
+    one = mode == "one"
+    return [
+        ("etcd3", "one" if one else "threads", operation),
+        ("aetcd", "one" if one else "100", operation),
+    ]
+
+
 def report(options: argparse.Namespace, endpoint: str) -> None:
+    """Every client in turn, several times over: a machine's speed changes from one minute to the next."""
     pythons = {"etcd3": options.etcd3_python, "aetcd": options.aetcd_python}
     fill_keys(endpoint)
-    rates: dict[tuple[str, str, str], float] = {}
+    cells = [
+        (library, mode, operation)
+        for operation in OPERATIONS
+        for group in (("one",), ("threads", "100"))
+        for library, modes in MODES.items()
+        for mode in modes
+        if mode in group and (not options.only or library in options.only)
+    ]
+    rounds: dict[Cell, list[dict[str, float]]] = {cell: [] for cell in cells}
+    for _ in range(options.rounds):
+        for cell in cells:
+            library, mode, operation = cell
+            python = pythons.get(library) or sys.executable
+            row = measure(python, library, mode, operation, endpoint, options.seconds)
+            if row is not None:
+                rounds[cell].append(row)
     print(
         f"{'client':<12}{'mode':<10}{'call':<6}{'calls/s':>10}{'cpu us':>9}  {'times etcd3':>12}{'aetcd':>8}"
     )
-    for library, modes in MODES.items():
-        if options.only and library not in options.only:
+    for cell in cells:
+        found = rounds[cell]
+        library, mode, operation = cell
+        if not found:
+            print(f"{library:<12}{mode:<10}{operation:<6}{'absent':>10}")
             continue
-        for mode in modes:
-            for operation in OPERATIONS:
-                python = pythons.get(library) or sys.executable
-                row = measure(python, library, mode, operation, endpoint, options.seconds)
-                if row is None:
-                    print(f"{library:<12}{mode:<10}{operation:<6}{'absent':>10}")
-                    continue
-                rates[library, mode, operation] = rate = row["rate"]
-                ours = library.startswith("petcd")
-                many = "one" if mode == "one" else ""
-                beside = [
-                    rates.get((other, many or ("threads" if other == "etcd3" else "100"), operation))
-                    for other in ("etcd3", "aetcd")
-                ]
-                ratios = [f"{rate / one:.1f}" if ours and one else "" for one in beside]
-                print(
-                    f"{library:<12}{mode:<10}{operation:<6}{rate:>10,.0f}{row['cpu_us']:>9.0f}"
-                    f"  {ratios[0]:>12}{ratios[1]:>8}",
-                    flush=True,
-                )
+        ratios = ["", ""]
+        for place, other in enumerate(rivals(cell)):
+            theirs = rounds.get(other, [])
+            if len(theirs) == len(found):
+                pairs = zip(found, theirs, strict=True)
+                ratios[place] = f"{median(ours['rate'] / one['rate'] for ours, one in pairs):.1f}"
+        rate = median(row["rate"] for row in found)
+        cpu = median(row["cpu_us"] for row in found)
+        print(
+            f"{library:<12}{mode:<10}{operation:<6}{rate:>10,.0f}{cpu:>9.0f}  {ratios[0]:>12}{ratios[1]:>8}"
+        )
 
 
 def main() -> None:
@@ -267,7 +295,8 @@ def main() -> None:
     parser.add_argument(
         "--directory", default="/dev/shm", help="where the server's data go (default: memory)"
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each cell")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each cell")
+    parser.add_argument("--rounds", type=int, default=3, help="the medians of so many are shown")
     parser.add_argument("--etcd3-python", default=str(etcd3) if etcd3.exists() else "")
     parser.add_argument("--aetcd-python", default="")
     parser.add_argument("--only", nargs="*", choices=tuple(MODES), default=())

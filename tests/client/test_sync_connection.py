@@ -320,6 +320,8 @@ def test_a_protocol_fault_ends_every_call(script: Script) -> None:
     callers = [Caller(connection) for _ in range(3)]
     for _ in callers:
         script.call()
+    while connection._writer is not None:  # a thread that is just done writing keeps the farewell back
+        time.sleep(0.001)
     script.write(frames.frame(frames.DATA, 0, 0, b"on stream 0"))
     for caller in callers:
         with pytest.raises(TransportFailure, match="PROTOCOL_ERROR"):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from petcd.client.pool import Pool
 from petcd.pb.etcdserverpb import cluster as pb
+
+if TYPE_CHECKING:
+    from petcd.pb.message import Message
+
+_Changed = TypeVar("_Changed", pb.MemberPromoteResponse, pb.MemberUpdateResponse, pb.MemberRemoveResponse)
 
 _SERVICE: Final = b"/etcdserverpb.Cluster/"
 
@@ -68,36 +73,24 @@ class Cluster:
 
     async def promote(self, member: int) -> list[Member]:
         """Give a learner its vote; the members afterwards. Raises LearnerNotReady while it lags."""
-        response = await self._pool.call(
-            _SERVICE + b"MemberPromote",
-            pb.MemberPromoteRequest(ID=member),
-            pb.MemberPromoteResponse,
-            repeatable=False,
-            timeout=self._timeout,
+        return await self._change(
+            b"MemberPromote", pb.MemberPromoteRequest(ID=member), pb.MemberPromoteResponse
         )
-        return [_member(each) for each in response.members]
 
     async def update(self, member: int, peer_urls: str | Sequence[str]) -> list[Member]:
         """Tell where a member is reached by the others; the members afterwards."""
-        response = await self._pool.call(
-            _SERVICE + b"MemberUpdate",
-            pb.MemberUpdateRequest(ID=member, peerURLs=_urls(peer_urls)),
-            pb.MemberUpdateResponse,
-            repeatable=False,
-            timeout=self._timeout,
-        )
-        return [_member(each) for each in response.members]
+        request = pb.MemberUpdateRequest(ID=member, peerURLs=_urls(peer_urls))
+        return await self._change(b"MemberUpdate", request, pb.MemberUpdateResponse)
 
     async def remove(self, member: int) -> list[Member]:
         """Take a member out, for ever; the members afterwards."""
-        response = await self._pool.call(
-            _SERVICE + b"MemberRemove",
-            pb.MemberRemoveRequest(ID=member),
-            pb.MemberRemoveResponse,
-            repeatable=False,
-            timeout=self._timeout,
+        return await self._change(b"MemberRemove", pb.MemberRemoveRequest(ID=member), pb.MemberRemoveResponse)
+
+    async def _change(self, method: bytes, request: Message, response: type[_Changed]) -> list[Member]:
+        answer = await self._pool.call(
+            _SERVICE + method, request, response, repeatable=False, timeout=self._timeout
         )
-        return [_member(each) for each in response.members]
+        return [_member(each) for each in answer.members]
 
 
 def _urls(urls: str | Sequence[str]) -> list[str]:

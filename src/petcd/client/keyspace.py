@@ -13,6 +13,7 @@ from petcd.client.keys import HasLease, Key, Value, absolute, key_range, lease_i
 from petcd.client.kv import Delete, Operation, Order, Target, Txn, sorting
 from petcd.client.leases import Lease, Leases
 from petcd.client.pool import REQUIRE_LEADER, Pool
+from petcd.client.quick import Answers, get_request, put_request
 from petcd.client.results import (
     DeleteResult,
     GetResult,
@@ -20,8 +21,6 @@ from petcd.client.results import (
     PutResult,
     TxnResult,
     delete_result,
-    get_result,
-    put_result,
     txn_result,
 )
 from petcd.client.transaction import Transaction
@@ -67,6 +66,8 @@ class Keyspace:
         self._require_leader = require_leader
         self._extra: Metadata = (REQUIRE_LEADER,) if require_leader else ()
         self._call = core.pool.call
+        self._exchange = core.pool.exchange
+        self._answers = Answers()
         self.leases = Leases(core.pool, core.keeper, timeout, namespace=namespace, extra=self._extra)
 
     @property
@@ -120,35 +121,46 @@ class Keyspace:
 
         ``serializable``: what the member asked knows, which may be old but needs no quorum.
         """
-        # Straight into the message: a Get in between would cost as much as the encoding.
         first, last = key_range(key, end, prefix=prefix, from_key=from_key)
         if self._skip:
             first, last = absolute(self._namespace, first, last)
-        sort_order, sort_target = sorting(sort_by, order)
-        request = pb.RangeRequest(
-            key=first,
-            range_end=last,
-            limit=limit,
-            revision=revision,
-            sort_order=sort_order,
-            sort_target=sort_target,
-            serializable=serializable,
-            keys_only=keys_only,
-            count_only=count_only,
-            min_mod_revision=min_mod_revision,
-            max_mod_revision=max_mod_revision,
-            min_create_revision=min_create_revision,
-            max_create_revision=max_create_revision,
+        if (
+            last
+            or revision
+            or limit
+            or keys_only
+            or count_only
+            or serializable
+            or sort_by is not None
+            or order is not None
+            or min_mod_revision
+            or max_mod_revision
+            or min_create_revision
+            or max_create_revision
+            or not first
+        ):
+            sort_order, sort_target = sorting(sort_by, order)
+            request = pb.RangeRequest(
+                key=first,
+                range_end=last,
+                limit=limit,
+                revision=revision,
+                sort_order=sort_order,
+                sort_target=sort_target,
+                serializable=serializable,
+                keys_only=keys_only,
+                count_only=count_only,
+                min_mod_revision=min_mod_revision,
+                max_mod_revision=max_mod_revision,
+                min_create_revision=min_create_revision,
+                max_create_revision=max_create_revision,
+            ).encode()
+        else:
+            request = get_request(first)
+        answer = await self._exchange(
+            _RANGE, request, repeatable=True, timeout=self._timeout, extra=self._extra
         )
-        response = await self._call(
-            _RANGE,
-            request,
-            pb.RangeResponse,
-            repeatable=True,
-            timeout=self._timeout,
-            extra=self._extra,
-        )
-        return get_result(response, self._skip)
+        return self._answers.get(answer, self._skip)
 
     async def iterate(
         self,
@@ -168,21 +180,16 @@ class Keyspace:
             request = pb.RangeRequest(
                 key=first, range_end=last, limit=page, revision=revision, keys_only=keys_only
             )
-            response = await self._call(
-                _RANGE,
-                request,
-                pb.RangeResponse,
-                repeatable=True,
-                timeout=self._timeout,
-                extra=self._extra,
+            answer = await self._exchange(
+                _RANGE, request.encode(), repeatable=True, timeout=self._timeout, extra=self._extra
             )
-            result = get_result(response, self._skip)
+            result = self._answers.get(answer, self._skip)
             revision = revision or result.revision
             for kv in result.kvs:
                 yield kv
             if not result.more or not result.kvs:
                 return
-            first = response.kvs[-1].key + b"\0"
+            first = self._namespace + result.kvs[-1].key + b"\0"
 
     async def put(
         self,
@@ -198,23 +205,21 @@ class Keyspace:
         name = to_bytes(key)
         if self._skip:
             name, _ = absolute(self._namespace, name, b"")
-        request = pb.PutRequest(
-            key=name,
-            value=to_bytes(value),
-            lease=lease_id(lease),
-            prev_kv=previous,
-            ignore_value=ignore_value,
-            ignore_lease=ignore_lease,
+        if previous or ignore_value or ignore_lease or not name:
+            request = pb.PutRequest(
+                key=name,
+                value=to_bytes(value),
+                lease=lease_id(lease),
+                prev_kv=previous,
+                ignore_value=ignore_value,
+                ignore_lease=ignore_lease,
+            ).encode()
+        else:
+            request = put_request(name, to_bytes(value), lease_id(lease))
+        answer = await self._exchange(
+            _PUT, request, repeatable=False, timeout=self._timeout, extra=self._extra
         )
-        response = await self._call(
-            _PUT,
-            request,
-            pb.PutResponse,
-            repeatable=False,
-            timeout=self._timeout,
-            extra=self._extra,
-        )
-        return put_result(response, self._skip)
+        return self._answers.put(answer, self._skip)
 
     async def delete(
         self,

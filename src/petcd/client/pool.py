@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from petcd.client.balance import Balance
+from petcd.client.calls import Calls
 from petcd.client.credentials import Credentials, Metadata
 from petcd.client.dialing import Dialer
 from petcd.client.endpoints import parse
@@ -18,11 +19,6 @@ from petcd.client.owner import Owner
 from petcd.client.retry import Backoff, Fate, expired, fate, left
 from petcd.errors import Code, EtcdError, NotSupportedForLearner
 from petcd.net.grpc.client import ClientConnection, ClientStream, TransportFailure
-
-if TYPE_CHECKING:
-    from petcd.pb.message import Message
-
-M = TypeVar("M", bound="Message")
 
 REQUIRE_LEADER: Final = (b"hasleader", b"true")
 REFUSALS_MAX: Final = 3
@@ -42,7 +38,7 @@ class Opened(NamedTuple):
     identity: Metadata
 
 
-class Pool:
+class Pool(Calls):
     """The connection in use, and how calls go over it."""
 
     def __init__(
@@ -162,29 +158,23 @@ class Pool:
 
     # --- calls ----------------------------------------------------------------------------------------
 
-    async def call(
+    async def exchange(
         self,
         path: bytes,
-        request: Message,
-        response: type[M],
+        message: bytes,
         *,
         repeatable: bool,
-        timeout: float | None,  # noqa: ASYNC109  of all attempts together, told to the server
+        timeout: float | None,  # noqa: ASYNC109  the server is told it
         extra: Metadata = (),
-        confirm: Callable[[M], bool] | None = None,
-    ) -> M:
-        """One unary call. Raises EtcdError.
-
-        ``repeatable``: it changes nothing, so it may be sent again. ``confirm``: it is a write that can
-        happen only once, and may be sent again too; of a later attempt it tells whether the answer shows that
-        none before was acted on. Where it does not, the first failure is raised: its fate is not known.
-        """
+        confirm: Callable[[bytes], bool] | None = None,
+    ) -> bytes:
         loop = asyncio.get_running_loop()
         if loop is not self.owner.loop:
             self.owner.claim()
         deadline = None if timeout is None else loop.time() + timeout
-        message = request.encode()
         credentials = self._credentials
+        # The server is told the whole of it at first: the same few bytes for every call.
+        limit = timeout
         backoff: Backoff | None = None
         refusals = 0
         doubt: EtcdError | None = None
@@ -195,18 +185,19 @@ class Pool:
                 if connection is None or not connection.usable:
                     connection = None
                     connection = await self.connection(deadline)
+                    limit = left(deadline)
                 if credentials.wanted:
                     await credentials.log_in(connection, left(deadline))
                 identity = credentials.metadata
                 asked = True
-                answer = response.decode(
-                    await connection.unary(
-                        path,
-                        message,
-                        metadata=(*identity, *extra) if extra else identity,
-                        timeout=None if deadline is None else deadline - loop.time(),
-                    )
+                call = connection.start(
+                    path, message, (*identity, *extra) if extra else identity, limit, deadline
                 )
+                try:
+                    answer = await call.future
+                except asyncio.CancelledError:
+                    call.drop()
+                    raise
                 if doubt is not None and confirm is not None and not confirm(answer):
                     raise doubt
                 return answer
@@ -231,20 +222,16 @@ class Pool:
                     raise doubt or expired(error) from error
             backoff = backoff or Backoff()
             await backoff.pause(left(deadline))
+            limit = left(deadline)
 
-    async def call_at(
+    async def exchange_at(
         self,
-        endpoint: str | None,
+        endpoint: str,
         path: bytes,
-        request: Message,
-        response: type[M],
+        message: bytes,
         *,
-        repeatable: bool,
         timeout: float | None,  # noqa: ASYNC109  as above
-    ) -> M:
-        """``call`` at one endpoint, over a connection for this call alone; None: wherever the client is."""
-        if endpoint is None:
-            return await self.call(path, request, response, repeatable=repeatable, timeout=timeout)
+    ) -> bytes:
         self.owner.claim()
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         connection = await self._dialer.dial(parse(endpoint), left(deadline))
@@ -255,10 +242,7 @@ class Pool:
                     await self._credentials.log_in(connection, left(deadline))
                 identity = self._credentials.metadata
                 try:
-                    answer = await connection.unary(
-                        path, request.encode(), metadata=identity, timeout=left(deadline)
-                    )
-                    return response.decode(answer)
+                    return await connection.unary(path, message, metadata=identity, timeout=left(deadline))
                 except EtcdError as error:
                     if not self._credentials.refused(error) or refusals == REFUSALS_MAX:
                         raise

@@ -30,7 +30,7 @@ class Deadlines:
         self._buckets: dict[int, dict[Any, None]] = {}
         self._expired_to = -1
         self.on_first: Any = None
-        """Called when the first item appears: arm the timer."""
+        """Called when an item appears where there was none: arm the timer, unless it runs."""
 
     @property
     def pending(self) -> bool:

@@ -239,6 +239,8 @@ class Edge:
         self.now: Callable[[], float] = world.clock.monotonic
         self.service = Service(router, self.limits, self.now, self.wake, self.report_bug)
         self.service.deadlines.on_first = self._arm_deadlines
+        self._expiring = False
+        """The timer of the deadlines runs. A lone client's calls come and go while it does."""
         if http is not None:
             self.service.on_http = opener(http)
         self._dirty: list[Any] = []
@@ -358,12 +360,15 @@ class Edge:
     # ---- time
 
     def _arm_deadlines(self) -> None:
-        self._clock.call_later(TICK_SECONDS, self._expire)
+        if not self._expiring:
+            self._expiring = True
+            self._clock.call_later(TICK_SECONDS, self._expire)
 
     def _expire(self) -> None:
         deadlines = self.service.deadlines
         deadlines.expire(self.now())
-        if deadlines.pending:
+        self._expiring = deadlines.pending
+        if self._expiring:
             self._clock.call_later(TICK_SECONDS, self._expire)
 
     def _sweep(self) -> None:

@@ -205,8 +205,13 @@ def _branches(cls: type[Message], depth: str) -> Iterator[tuple[int, list[str]]]
             yield field.number << 3, [*_read_varint(f"f{field.number}", field.kind, indent), *clear]
 
 
-def compile_decode(cls: type[Message], *, merge: bool) -> Callable[..., Any]:
-    """``decode(data, start, end, depth)``, or ``merge(into, data, start, end, depth)``."""
+def compile_decode(
+    cls: type[Message], *, merge: bool = False, row: type[tuple[Any, ...]] | None = None
+) -> Callable[..., Any]:
+    """``decode(data, start, end, depth)``, or ``merge(into, data, start, end, depth)``.
+
+    ``row`` is a named tuple whose fields have the names of the message's: ``decode`` makes that instead.
+    """
     name = "merge" if merge else "decode"
     names: dict[str, Any] = {"long_varint": long_varint, "skip": skip, "DecodeError": DecodeError, "C": cls}
     names["new"] = object.__new__
@@ -260,6 +265,11 @@ def compile_decode(cls: type[Message], *, merge: bool) -> Callable[..., Any]:
     if merge:
         lines += [f"    into.{f.attribute} = f{f.number}" for f in cls.FIELDS]
         lines.append("    return into")
+    elif row is not None:
+        numbers = {f.attribute: f.number for f in cls.FIELDS}
+        names.update(new=tuple.__new__, R=row)
+        values = ", ".join(f"f{numbers[attribute]}" for attribute in row._fields)  # type: ignore[attr-defined]
+        lines.append(f"    return new(R, ({values},))")
     else:
         lines.append("    m = new(C)")
         lines += [f"    m.{f.attribute} = f{f.number}" for f in cls.FIELDS]

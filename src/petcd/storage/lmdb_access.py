@@ -166,3 +166,32 @@ def pairs_between(
         found.append((key, value))
     found.sort()
     return found[:limit] if limit else found
+
+
+class LmdbPairs:
+    """The buckets as a read transaction sees them; who has one inherits this."""
+
+    __slots__ = ("_dbs", "_txn")
+
+    def __init__(self, dbs: dict[Bucket, Any], txn: Any) -> None:
+        self._dbs = dbs
+        self._txn = txn
+
+    def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
+        return get_value(self._txn, self._dbs[bucket], key)
+
+    def range(
+        self, bucket: Bucket, start: bytes, end: bytes | None, /, limit: int = 0
+    ) -> list[tuple[bytes, bytes]]:
+        return pairs_between(self._txn, self._dbs[bucket], bucket, start, end, limit)
+
+    def iterate(
+        self, bucket: Bucket, start: bytes = b"", end: bytes | None = None, /
+    ) -> Iterator[tuple[bytes, bytes]]:
+        if bucket not in FIXED_KEYS:
+            yield from self.range(bucket, start, end)
+            return
+        for pair in pairs_from(self._txn, self._dbs[bucket], start):
+            if end is not None and pair[0] >= end:
+                return
+            yield pair

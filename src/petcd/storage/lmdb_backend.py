@@ -45,13 +45,13 @@ from petcd.storage.lmdb_access import (
     MAP_BYTES,
     PLAIN_KEY_BYTES_MAX,
     Batch,
+    LmdbPairs,
     build_file,
     escaped_key,
     get_value,
     open_buckets,
     open_env,
     pairs_between,
-    pairs_from,
     put_pairs,
 )
 from petcd.storage.lmdb_file import check_file, newest_meta
@@ -107,35 +107,15 @@ class _Handle:
             self.file.close()
 
 
-class LmdbView:
+class LmdbView(LmdbPairs):
     """A read transaction of its own."""
 
-    __slots__ = ("_dbs", "_handle", "_txn")
+    __slots__ = ("_handle",)
 
     def __init__(self, handle: _Handle) -> None:
+        super().__init__(handle.dbs, handle.env.begin())
         self._handle = handle
-        self._dbs = handle.dbs
-        self._txn: Any = handle.env.begin()
         handle.views.add(self)
-
-    def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
-        return get_value(self._txn, self._dbs[bucket], key)
-
-    def range(
-        self, bucket: Bucket, start: bytes, end: bytes | None, /, limit: int = 0
-    ) -> list[tuple[bytes, bytes]]:
-        return pairs_between(self._txn, self._dbs[bucket], bucket, start, end, limit)
-
-    def iterate(
-        self, bucket: Bucket, start: bytes = b"", end: bytes | None = None, /
-    ) -> Iterator[tuple[bytes, bytes]]:
-        if bucket not in FIXED_KEYS:
-            yield from self.range(bucket, start, end)
-            return
-        for pair in pairs_from(self._txn, self._dbs[bucket], start):
-            if end is not None and pair[0] >= end:
-                return
-            yield pair
 
     def close(self) -> None:
         if self._txn is not None:

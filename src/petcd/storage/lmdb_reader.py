@@ -12,14 +12,14 @@ import lmdb
 
 from petcd.seams.disk import File
 from petcd.storage.errors import CorruptError
-from petcd.storage.lmdb_access import get_value, pairs_between, pairs_from
+from petcd.storage.lmdb_access import LmdbPairs
 from petcd.storage.lmdb_file import check_file, newest_meta
 from petcd.storage.schema import BUCKETS, FIXED_KEYS, Bucket
 
 _BATCH_PAIRS: Final = 1000
 
 
-class LmdbReader:
+class LmdbReader(LmdbPairs):
     """The same face as ``bbolt.BboltFile``: a view of the buckets in one file."""
 
     def __init__(self, file: File) -> None:
@@ -34,35 +34,14 @@ class LmdbReader:
             self._env: Any = lmdb.open(
                 file.path, subdir=False, readonly=True, lock=False, max_dbs=len(BUCKETS), create=False
             )
-            self._dbs: dict[Bucket, Any] = {}
-            for bucket in BUCKETS:
-                self._dbs[bucket] = self._env.open_db(bucket, create=False)
-            self._txn: Any = self._env.begin()
+            dbs = {bucket: self._env.open_db(bucket, create=False) for bucket in BUCKETS}
+            super().__init__(dbs, self._env.begin())
         except lmdb.Error as error:
             raise CorruptError(file.path, str(error)) from error
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
         return BUCKETS
-
-    def get(self, bucket: Bucket, key: bytes, /) -> bytes | None:
-        return get_value(self._txn, self._dbs[bucket], key)
-
-    def range(
-        self, bucket: Bucket, start: bytes, end: bytes | None, /, limit: int = 0
-    ) -> list[tuple[bytes, bytes]]:
-        return pairs_between(self._txn, self._dbs[bucket], bucket, start, end, limit)
-
-    def iterate(
-        self, bucket: Bucket, start: bytes = b"", end: bytes | None = None, /
-    ) -> Iterator[tuple[bytes, bytes]]:
-        if bucket not in FIXED_KEYS:
-            yield from self.range(bucket, start, end)
-            return
-        for pair in pairs_from(self._txn, self._dbs[bucket], start):
-            if end is not None and pair[0] >= end:
-                return
-            yield pair
 
     def batches(self, bucket: Bucket) -> Iterator[list[tuple[bytes, bytes]]]:
         """All pairs in key order, some at a time."""

@@ -189,11 +189,11 @@ def execute(root: Command, arguments: Sequence[str]) -> int:
         if flags["help"] or leaf is None:
             raise HelpRequested
     except HelpRequested:
-        write(help_text(command))
+        write(help_text(command, usage_text))
         return SUCCESS
     except FlagError as error:
         complain(f"Error: {error}")
-        complain(usage_text(command) + "")
+        complain(usage_text(command))
         return ERROR
     from petcd.cli.etcdctl.context import Context
 
@@ -241,20 +241,25 @@ def _help_command(root: Command, arguments: list[str]) -> int:
             f"Usage:\n  {root.name} help [command] [flags]\n\nFlags:\n  -h, --help   help for help\n"
         )
         return SUCCESS
+    return explain(root, arguments, usage_text)
+
+
+def explain(root: Command, arguments: Sequence[str], usage: Callable[[Command], str]) -> int:
+    """``help`` with the path to a command."""
     command, rest, words = find(root, arguments)
     if command is root and words:
         topic = " ".join(f"`{rest[at]}`" for at in words)
         complain(f"Unknown help topic [{topic}]")
-        complain(usage_text(root).rstrip("\n"))
+        complain(usage(root).rstrip("\n"))
         return SUCCESS
-    write(help_text(command))
+    write(help_text(command, usage))
     return SUCCESS
 
 
-def help_text(command: Command) -> str:
+def help_text(command: Command, usage: Callable[[Command], str]) -> str:
     leaf = command.leaf() if command.module else None
     description = (leaf.description if leaf else "") or command.summary
-    return f"{description.rstrip()}\n\n{usage_text(command)}"
+    return f"{description.rstrip()}\n\n{usage(command)}"
 
 
 def usage_text(command: Command) -> str:

@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from petcd.cli.etcdctl.commands import ERROR, SUCCESS, Command, Exit, Leaf, complain, find, write
+from petcd.cli.etcdctl.commands import (
+    ERROR,
+    SUCCESS,
+    Command,
+    Exit,
+    Leaf,
+    complain,
+    explain,
+    find,
+    help_text,
+    write,
+)
 from petcd.cli.etcdctl.golang import quote
 from petcd.cli.etcdctl.grammar import Flag, FlagError, FlagSet, HelpRequested, boolean, usages
 
@@ -70,7 +81,7 @@ def execute(root: Node, arguments: Sequence[str], *, again_on_stdout: bool = Fal
         word = rest[words[0]]
         if word == "help":
             del rest[words[0]]
-            return _help(root, rest)
+            return explain(root, rest, usage_text)
         text = f"unknown command {quote(word)} for {quote(root.name)}"
         similar = root.suggestions(word)
         if similar:
@@ -91,7 +102,7 @@ def execute(root: Node, arguments: Sequence[str], *, again_on_stdout: bool = Fal
             raise HelpRequested
         _check(tool, flags, positional)
     except HelpRequested:
-        write(help_text(command))
+        write(help_text(command, usage_text))
         return SUCCESS
     except FlagError as error:
         complain(f"Error: {error}")
@@ -142,23 +153,6 @@ def _check(tool: Tool, flags: FlagSet, positional: list[str]) -> None:
     missing = [name for name in sorted(tool.required) if name not in flags.changed]
     if missing:
         raise FlagError(f"required flag(s) {', '.join(map(quote, missing))} not set")
-
-
-def _help(root: Node, arguments: list[str]) -> int:
-    command, rest, words = find(root, arguments)
-    if command is root and words:
-        topic = " ".join(f"`{rest[at]}`" for at in words)
-        complain(f"Unknown help topic [{topic}]")
-        complain(usage_text(root).rstrip("\n"))
-        return SUCCESS
-    write(help_text(command))
-    return SUCCESS
-
-
-def help_text(command: Command) -> str:
-    leaf = command.leaf() if command.module else None
-    description = (leaf.description if leaf else "") or command.summary
-    return f"{description.rstrip()}\n\n{usage_text(command)}"
 
 
 def usage_text(command: Command) -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
+from petcd.client.calls import Calls
 from petcd.client.client import Client
 from petcd.client.pool import Pool as AsyncPool
 from petcd.client.sync.pool import Pool
@@ -18,46 +19,41 @@ from petcd.client.sync.portal import Portal
 
 if TYPE_CHECKING:
     from petcd.client.credentials import Metadata
-    from petcd.pb.message import Message
 
 C = TypeVar("C")
-M = TypeVar("M", bound="Message")
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class BlockingCalls:
-    """A ``petcd.client.pool.Pool`` as far as plain calls go: its coroutines block and never wait."""
+class BlockingCalls(Calls):
+    """Calls of a pool for threads: its coroutines block and never wait."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def call(
+    async def exchange(
         self,
         path: bytes,
-        request: Message,
-        response: type[M],
+        message: bytes,
         *,
         repeatable: bool,
         timeout: float | None,  # noqa: ASYNC109  as the pool's
         extra: Metadata = (),
-        confirm: Callable[[M], bool] | None = None,
-    ) -> M:
-        return self._pool.call(
-            path, request, response, repeatable=repeatable, timeout=timeout, extra=extra, confirm=confirm
+        confirm: Callable[[bytes], bool] | None = None,
+    ) -> bytes:
+        return self._pool.exchange(
+            path, message, repeatable=repeatable, timeout=timeout, extra=extra, confirm=confirm
         )
 
-    async def call_at(
+    async def exchange_at(
         self,
-        endpoint: str | None,
+        endpoint: str,
         path: bytes,
-        request: Message,
-        response: type[M],
+        message: bytes,
         *,
-        repeatable: bool,
         timeout: float | None,  # noqa: ASYNC109  as the pool's
-    ) -> M:
-        return self._pool.call_at(endpoint, path, request, response, repeatable=repeatable, timeout=timeout)
+    ) -> bytes:
+        return self._pool.exchange_at(endpoint, path, message, timeout=timeout)
 
 
 def blocking_calls(pool: Pool) -> AsyncPool:

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from petcd.client.balance import Balance
 from petcd.client.credentials import API_VERSION, AUTHENTICATE, Credentials, Metadata
@@ -24,10 +24,6 @@ from petcd.net.grpc.client import TransportFailure
 
 if TYPE_CHECKING:
     import ssl
-
-    from petcd.pb.message import Message
-
-M = TypeVar("M", bound="Message")
 
 _REFUSALS_MAX: Final = 3
 _PAUSE_FIRST: Final = 0.025
@@ -159,24 +155,22 @@ class Pool:
 
     # --- calls ------------------------------------------------------------------------------------------
 
-    def call(
+    def exchange(
         self,
         path: bytes,
-        request: Message,
-        response: type[M],
+        message: bytes,
         *,
         repeatable: bool,
         timeout: float | None,
         extra: Metadata = (),
-        confirm: Callable[[M], bool] | None = None,
-    ) -> M:
+        confirm: Callable[[bytes], bool] | None = None,
+    ) -> bytes:
         """One unary call. Raises EtcdError.
 
         ``repeatable`` and ``confirm`` mean what they do in ``petcd.client.pool``: the first that it may be
         sent again, the second how a later attempt's answer shows that no attempt before was acted on.
         """
         credentials = self._credentials
-        message = request.encode()
         deadline = None if timeout is None else time.monotonic() + timeout
         # The server is told the whole of it at first: the same few bytes for every call.
         limit = timeout
@@ -193,14 +187,12 @@ class Pool:
                     credentials.log_in_over(connection, deadline)
                 identity = credentials.metadata
                 asked = True
-                answer = response.decode(
-                    connection.unary(
-                        path,
-                        message,
-                        metadata=(*identity, *extra) if extra else identity,
-                        timeout=limit,
-                        deadline=deadline,
-                    )
+                answer = connection.unary(
+                    path,
+                    message,
+                    metadata=(*identity, *extra) if extra else identity,
+                    timeout=limit,
+                    deadline=deadline,
                 )
                 if doubt is not None and confirm is not None and not confirm(answer):
                     raise doubt
@@ -228,19 +220,8 @@ class Pool:
             pause = self._rest(pause, deadline)
             limit = None if deadline is None else _left(deadline)
 
-    def call_at(
-        self,
-        endpoint: str | None,
-        path: bytes,
-        request: Message,
-        response: type[M],
-        *,
-        repeatable: bool,
-        timeout: float | None,
-    ) -> M:
-        """``call`` at one endpoint, over a connection for this call alone; None: wherever the client is."""
-        if endpoint is None:
-            return self.call(path, request, response, repeatable=repeatable, timeout=timeout)
+    def exchange_at(self, endpoint: str, path: bytes, message: bytes, *, timeout: float | None) -> bytes:
+        """``exchange`` at one endpoint, over a connection for this call alone."""
         credentials = self._credentials
         deadline = None if timeout is None else time.monotonic() + timeout
         connection = self._dial(parse(endpoint), deadline)
@@ -250,10 +231,9 @@ class Pool:
                     credentials.log_in_over(connection, deadline)
                 identity = credentials.metadata
                 try:
-                    answer = connection.unary(
-                        path, request.encode(), metadata=identity, timeout=timeout, deadline=deadline
+                    return connection.unary(
+                        path, message, metadata=identity, timeout=timeout, deadline=deadline
                     )
-                    return response.decode(answer)
                 except EtcdError as error:
                     if not credentials.refused(error) or refusals == _REFUSALS_MAX:
                         raise

@@ -6,6 +6,7 @@ send these header blocks as the same bytes again and again, so both are found am
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import ceil
 from typing import Any, Final
@@ -56,7 +57,7 @@ class ResponseHead:
         """It is the usual beginning of an answer."""
 
 
-class Answered(Http2Stream):
+class Answered(Http2Stream, ABC):
     """What the parser needs of a call."""
 
     headers: list[Field] | None = None
@@ -66,13 +67,13 @@ class Answered(Http2Stream):
     unbegun = True
     """No message has come yet, not even in part. A stream of messages is never so."""
 
+    @abstractmethod
     def on_head(self, head: ResponseHead, end_stream: bool) -> None:
         """A header block, where it is not the usual one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, error: EtcdError | None) -> None:
         """The call is over; None means status OK."""
-        raise NotImplementedError
 
 
 class AnswerParser(Http2Connection):
