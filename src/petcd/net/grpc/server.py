@@ -35,6 +35,9 @@ _FIELDS_FREE: Final = 64
 _HEADS_MAX: Final = 1024
 _BLOCK_BYTES_FREE: Final = 4096
 
+Begun = tuple[RequestHead, bytes | None]
+"""How a call begins: what its header block means, and its ``grpc-timeout``."""
+
 
 class Service:
     """What all connections of an edge share."""
@@ -94,7 +97,7 @@ class GrpcServerConnection(Http2Connection):
         self.owner: Any = None
         """Whoever writes our bytes; not ours to touch."""
         self.deadlines = service.deadlines
-        self.decoder: HeaderDecoder[RequestHead] = HeaderDecoder(service.limits.header_list_bytes_max * 4)
+        self.decoder: HeaderDecoder[Begun] = HeaderDecoder(service.limits.header_list_bytes_max * 4)
         self.reply_max = min(self.initial_window, self.peer_frame_max)
         self.frame_max_now = self.peer_frame_max
         self.partial = 0
@@ -163,10 +166,7 @@ class GrpcServerConnection(Http2Connection):
                 pos = end
                 continue
             block = data[pos + 9 : end]
-            timeout = None
-            head = blocks.get(block)
-            if head is None:
-                head, timeout = self._read_block(block)
+            head, timeout = blocks.get(block) or self._read_block(block)
             pos = end
             if size - end >= 14 and head.unary is not None and self.last_sid < sid < 0x80000000 and sid & 1:
                 word, flags, sid2, compressed, message_size = peek(data, end)
@@ -214,17 +214,15 @@ class GrpcServerConnection(Http2Connection):
         return True
 
     def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
-        timeout = None
-        head = self.decoder.blocks.get(block)
-        if head is None:
-            head, timeout = self._read_block(block)
+        head, timeout = self.decoder.blocks.get(block) or self._read_block(block)
         self._accept(sid, head, timeout, end_stream)
 
-    def _read_block(self, block: bytes) -> tuple[RequestHead, bytes | None]:
-        """Decode a block that is not remembered: what it means, and its ``grpc-timeout``.
+    def _read_block(self, block: bytes) -> Begun:
+        """Decode a block that is not remembered.
 
-        The timeout differs from call to call where nothing else does, so heads are known by the other
-        fields, and a block with a timeout is not worth remembering.
+        With most clients the timeout differs from call to call where nothing else does, so heads are known by
+        the other fields, and a block is remembered only where its timeout is an index of the table's as all
+        else is: then it comes again.
         """
         fields = self.decoder.decode(block)
         if len(fields) > _FIELDS_FREE or len(block) > _BLOCK_BYTES_FREE:
@@ -245,9 +243,10 @@ class GrpcServerConnection(Http2Connection):
                 if len(heads) >= _HEADS_MAX:
                     heads.clear()
                 heads[key] = head
-        if timeout is None:
-            self.decoder.remember(block, head)
-        return head, timeout
+        begun = head, timeout
+        if timeout is None or len(block) < 2 * len(fields):
+            self.decoder.remember(block, begun)
+        return begun
 
     def _accept(self, sid: int, head: RequestHead, timeout: bytes | None, end_stream: bool) -> None:
         """A header block on this stream: a new call, or trailers."""
