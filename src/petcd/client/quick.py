@@ -48,21 +48,19 @@ class Answers:
     to the next, until another member answers; so they are compared, not read.
     """
 
-    __slots__ = ("_at", "_end", "_pair", "_start")
+    __slots__ = ("_known", "_pair")
 
     def __init__(self) -> None:
         self._pair = _pair_decoder()
-        self._start = b"\0"
-        """How the last answer began, up to the tag of the revision. No message begins as it does at first."""
-        self._at = 0
-        """Where the revision was."""
-        self._end = 0
-        """Where the header ended."""
+        # How the last answer began, up to the tag of the revision, and where its header ended. One tuple,
+        # because threads share this. No message begins as it does at first.
+        self._known = b"\0", 0
 
     def put(self, data: bytes, skip: int) -> PutResult:
         """A PutResponse, its key without the first ``skip`` bytes. Raises DecodeError."""
-        if len(data) == self._end and data.startswith(self._start):
-            revision = self._revision(data)
+        start, end = self._known
+        if len(data) == end and data.startswith(start):
+            revision = _revision(data, len(start), end)
             if revision:
                 return PutResult(revision)
         response = pb.PutResponse.decode(data)
@@ -71,8 +69,9 @@ class Answers:
 
     def get(self, data: bytes, skip: int) -> GetResult:
         """A RangeResponse, its keys without their first ``skip`` bytes. Raises DecodeError."""
-        revision = self._revision(data) if data.startswith(self._start) else 0
-        result = self._usual(data, revision) if revision else None
+        start, end = self._known
+        revision = _revision(data, len(start), end) if data.startswith(start) else 0
+        result = self._usual(data, end, revision) if revision else None
         if result is None:
             response = pb.RangeResponse.decode(data)
             self._learn(data)
@@ -81,26 +80,11 @@ class Answers:
             result.kvs = tuple([kv._replace(key=kv.key[skip:]) for kv in result.kvs])
         return result
 
-    def _revision(self, data: bytes) -> int:
-        """That of a header which begins as is known, 0 where it does not go on as servers write it."""
-        try:
-            revision, at = long_varint(data, self._at)
-            if data[at] != _RAFT_TERM:
-                return 0
-            at += 1
-            if data[at] > 127:
-                _, at = long_varint(data, at)
-            else:
-                at += 1
-        except (IndexError, DecodeError):
-            return 0
-        return revision if at == self._end and not revision >> 63 else 0
-
-    def _usual(self, data: bytes, revision: int) -> GetResult | None:
+    def _usual(self, data: bytes, at: int, revision: int) -> GetResult | None:
         """A RangeResponse whose header is known and whose fields stand in order; else None."""
         decode = self._pair
         kvs: list[KeyValue] = []
-        at, size = self._end, len(data)
+        size = len(data)
         more, count = False, 0
         try:
             while at < size and data[at] == _KVS:
@@ -136,4 +120,20 @@ class Answers:
                 return
         except IndexError:
             return
-        self._start, self._at, self._end = data[: at + 1], at + 1, end
+        self._known = data[: at + 1], end
+
+
+def _revision(data: bytes, at: int, end: int) -> int:
+    """The revision at ``at``, 0 where the header does not go on to its end as servers write it."""
+    try:
+        revision, at = long_varint(data, at)
+        if data[at] != _RAFT_TERM:
+            return 0
+        at += 1
+        if data[at] > 127:
+            _, at = long_varint(data, at)
+        else:
+            at += 1
+    except (IndexError, DecodeError):
+        return 0
+    return revision if at == end and not revision >> 63 else 0
