@@ -220,6 +220,22 @@ def test_a_missing_log_is_refused_or_begun_anew_but_never_half_read(kind: Kind, 
 
 
 @pytest.mark.usefixtures("own")
+def test_a_log_in_another_place_is_asked_for(kind: Kind, tmp_path: Path) -> None:
+    server = seeded(kind, tmp_path)
+    elsewhere = tmp_path / "wal"
+    (server.data_dir / "member" / "wal").rename(elsewhere)
+    before = backend_file(server).read_bytes()
+    refused(server, "there is a database, but no write-ahead log in", "(--wal-dir)")
+    assert backend_file(server).read_bytes() == before
+    server.args = (f"--wal-dir={elsewhere}",)
+    server.start()
+    try:
+        assert count(server) == 50
+    finally:
+        server.kill()
+
+
+@pytest.mark.usefixtures("own")
 def test_a_truncated_backend_is_refused(kind: Kind, tmp_path: Path) -> None:
     server = seeded(kind, tmp_path)
     file = backend_file(server)

@@ -13,7 +13,7 @@ from petcd.server.bootstrap import open_member
 from petcd.server.config import ConfigError
 from petcd.server.url import parse_urls
 from petcd.storage import schema
-from petcd.storage.errors import CorruptError, LockedError, StorageError
+from petcd.storage.errors import CorruptError, LockedError, StorageError, WalNotFound
 from petcd.testing.drive import Loss
 
 
@@ -122,6 +122,33 @@ async def test_a_backend_that_is_behind_the_snapshot(lab: Lab) -> None:
     snap.now["petcd.mdb"] = whole.now["petcd.mdb"]  # type: ignore[union-attr]
     await lab.start()
     assert await lab.value(b"t") == b""
+
+
+@simulated()
+async def test_a_database_without_its_log(lab: Lab) -> None:
+    """As after a start that forgot --wal-dir: refused, and nothing is removed."""
+    await some_history(lab)
+    before = await contents(lab)
+    await lab.stop()
+    with pytest.raises(WalNotFound, match=r"no write-ahead log in elsewhere.*--wal-dir"):
+        await lab.start(wal_dir="elsewhere")
+    lab.host.crash(Loss.NONE)
+    await lab.start(wal_dir="")
+    assert await contents(lab) == before
+
+
+@simulated(start=False, backend_batch_interval_seconds=1e6)
+async def test_a_founding_that_lost_its_log(lab: Lab) -> None:
+    """A database that holds nothing yet is nobody's data, and gives way."""
+    await lab.start()
+    lab.host.crash(Loss.NONE)
+    member = lab.host.drive.find("data/member")
+    lost = member.now["wal"]  # type: ignore[union-attr]
+    del member.now["wal"], member.durable["wal"]  # type: ignore[union-attr]
+    assert "petcd.mdb" in lab.host.drive.find("data/member/snap").now  # type: ignore[union-attr]
+    await lab.start()
+    assert member.now["wal"] is not lost  # type: ignore[union-attr]
+    assert await lab.put(b"a") == 2
 
 
 @simulated(start=False)

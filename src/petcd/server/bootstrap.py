@@ -11,8 +11,8 @@ The order on a restart, and what each step may find after a crash (contract disk
 The snapshot may be one that a leader sent, and the backend older than it: then the crash came before the
 backend had taken it over, the received database is still there, and the member installs it first.
 
-A founding writes the WAL first: a directory without one is empty whatever else it holds, so a crash in
-between founds the member anew.
+A founding writes the WAL first, so a crash in between founds the member anew, over a database that holds
+nothing yet. One that holds something has a log elsewhere, or has lost it, and is left alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from petcd.server.parts import Parts
 from petcd.storage import schema
 from petcd.storage.backend import Backend
 from petcd.storage.datadir import DataDir
-from petcd.storage.errors import CorruptError
+from petcd.storage.errors import CorruptError, WalNotFound
 from petcd.storage.snapshots import Snapshotter
 from petcd.storage.wal import Wal, WalSnapshot, WalState, encode_hard_state, valid_snapshots
 
@@ -82,6 +82,7 @@ def open_member(
     """
     if data.has_wal():
         return _restart(world, config, logger, make_backend, data)
+    _forget_founding(world, config, logger, make_backend, data)
     data.refuse_go_data()
     if joined is not None:
         return _begin(world, config, logger, make_backend, data, *joined, entries=[])
@@ -113,6 +114,34 @@ def open_backend(data: DataDir, world: World, config: Config, logger: Logger) ->
     )
 
 
+def _forget_founding(
+    world: World, config: Config, logger: Logger, make_backend: BackendFactory, data: DataDir
+) -> None:
+    """Remove the database of an earlier founding that has lost its log.
+
+    Raises: WalNotFound when somebody's data is in it.
+    """
+    if not data.has_backend():
+        return
+    backend = make_backend(data, world, config, logger)
+    try:
+        used = _consistent_index(backend) or backend.range(schema.KEY, b"", None, limit=1)
+    finally:
+        backend.close()
+    if used:
+        raise WalNotFound(
+            f"{data.path}: there is a database, but no write-ahead log in {data.wal}; if the log has a "
+            "directory of its own, name it (--wal-dir), and if a restore was interrupted, remove the data "
+            "directory and restore again"
+        )
+    world.disk.remove(data.backend_path)
+
+
+def _consistent_index(backend: Backend) -> int:
+    raw = backend.get(schema.META, schema.CONSISTENT_INDEX)
+    return schema.decode_u64(raw) if raw is not None else 0
+
+
 def _found(
     world: World, config: Config, logger: Logger, make_backend: BackendFactory, data: DataDir
 ) -> Parts:
@@ -142,9 +171,6 @@ def _begin(
     """A new log of these committed entries, over an empty backend."""
     hard_state = HardState(term=_FIRST_TERM, vote=0, commit=len(entries)) if entries else HardState()
     metadata = Metadata(NodeID=member_id, ClusterID=cluster_id).encode()
-    # An earlier founding may have got as far as the backend; it goes with the WAL it belonged to.
-    if data.has_backend():
-        world.disk.remove(data.backend_path)
     records = [(e.index, splice.entry(e.type, e.term, e.index, e.data)) for e in entries]
     wal = Wal.create(
         world.disk,
@@ -194,8 +220,7 @@ def _restart(
 
 
 def _reopen(world: World, config: Config, logger: Logger, data: DataDir, backend: Backend) -> Parts:
-    raw_index = backend.get(schema.META, schema.CONSISTENT_INDEX)
-    consistent_index = schema.decode_u64(raw_index) if raw_index is not None else 0
+    consistent_index = _consistent_index(backend)
     snapshotter = Snapshotter(world.disk, data.snap, logger, world.clock.monotonic)
     snapshotter.remove_leftovers()
     valid = valid_snapshots(world.disk, data.wal, logger)
