@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.etcdutl.sources import restore_flags, run
 from tests.exchange.facts import facts
 from tests.rpc import Rpc
 from tests.servers import Server, needs_go_etcd, needs_go_etcdctl, serving
@@ -83,3 +84,26 @@ def test_saved_from_petcd_while_writes_go_on(tmp_path: Path) -> None:
             assert rpc.put(b"more", b"x") == revision + 1
     finally:
         go.kill()
+
+
+def test_users_who_must_log_in_are_not_forgotten(tmp_path: Path) -> None:
+    """What is restored or backed up of a cluster with authentication is not served without it."""
+    saved = tmp_path / "saved.db"
+    with serving("go", tmp_path / "go") as go:
+        for words in ("user add root:secret", "user grant-role root root", "auth enable"):
+            go.etcdctl(*words.split())
+        go.etcdctl("--user=root:secret", "snapshot", "save", str(saved))
+        go.stop()
+    restored, copied = (Server("petcd", tmp_path / name, name=name) for name in ("restored", "copied"))
+    done = run("etcdutl", "snapshot", "restore", str(saved), *restore_flags(restored))
+    assert done.returncode == 0, done.stderr
+    done = run("etcdutl", "backup", f"--data-dir={go.data_dir}", f"--backup-dir={copied.data_dir}")
+    assert done.returncode == 0, done.stderr
+    copied.args = ("--force-new-cluster",)
+    for server in (restored, copied):
+        server.spawn()
+        try:
+            assert server.wait() == 1
+            assert "petcd.mdb: authentication is enabled" in server.log()
+        finally:
+            server.kill()

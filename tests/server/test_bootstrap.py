@@ -13,7 +13,7 @@ from petcd.server.bootstrap import open_member
 from petcd.server.config import ConfigError
 from petcd.server.url import parse_urls
 from petcd.storage import schema
-from petcd.storage.errors import CorruptError, LockedError, StorageError, WalNotFound
+from petcd.storage.errors import CorruptError, IncompatibleError, LockedError, StorageError, WalNotFound
 from petcd.testing.drive import Loss
 
 
@@ -122,6 +122,17 @@ async def test_a_backend_that_is_behind_the_snapshot(lab: Lab) -> None:
     snap.now["petcd.mdb"] = whole.now["petcd.mdb"]  # type: ignore[union-attr]
     await lab.start()
     assert await lab.value(b"t") == b""
+
+
+@simulated()
+async def test_authentication_that_nobody_would_check(lab: Lab) -> None:
+    """As after the restore of a cluster's snapshot in which users must log in."""
+    await some_history(lab)
+    lab.member.backend.put(schema.AUTH, schema.AUTH_ENABLED, b"\x01")
+    await lab.stop()
+    with pytest.raises(IncompatibleError, match=r"petcd.mdb: authentication is enabled.*auth disable"):
+        await lab.start()
+    lab.host.crash(Loss.NONE)
 
 
 @simulated()

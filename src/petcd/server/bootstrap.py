@@ -220,6 +220,7 @@ def _restart(
 
 
 def _reopen(world: World, config: Config, logger: Logger, data: DataDir, backend: Backend) -> Parts:
+    schema.refuse_auth(data.backend_path, backend.get(schema.AUTH, schema.AUTH_ENABLED))
     consistent_index = _consistent_index(backend)
     snapshotter = Snapshotter(world.disk, data.snap, logger, world.clock.monotonic)
     snapshotter.remove_leftovers()

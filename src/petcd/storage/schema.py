@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, NewType, Protocol
 
-from petcd.storage.errors import CorruptError, FutureVersionError
+from petcd.storage.errors import CorruptError, FutureVersionError, IncompatibleError
 
 Bucket = NewType("Bucket", bytes)
 """A bucket's name; compare and hash by it."""
@@ -196,6 +196,15 @@ def check_storage_version(path: str, value: bytes | None) -> tuple[int, int] | N
             "understands; downgrade the cluster first, or start it with that release"
         )
     return major, minor
+
+
+def refuse_auth(path: str, enabled: bytes | None) -> None:
+    """``enabled`` is the value of ``AUTH_ENABLED``. Raises: IncompatibleError when it says so."""
+    if enabled == b"\x01":
+        raise IncompatibleError(
+            f"{path}: authentication is enabled, and this release of petcd has none: whoever reached it "
+            "could read and write everything. Disable it with Go etcd first (etcdctl auth disable)"
+        )
 
 
 def _json(shape: dict[str, Any]) -> bytes:

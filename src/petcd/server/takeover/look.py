@@ -124,7 +124,7 @@ def look(disk: Disk, data: DataDir, learners_max: int, logger: Logger) -> GoData
     try:
         info = check_database(database, every_page=True)
         rows = BboltFile(database)
-        _refuse_auth(database.path, rows)
+        schema.refuse_auth(database.path, rows.get(schema.AUTH, schema.AUTH_ENABLED))
         entries = [Entry(e.term, e.index, e.type, e.data) for e in contents.entries]
         if entries and entries[0].term < start.term:
             entries = []  # of before a leader's snapshot, as in a start
@@ -248,14 +248,6 @@ def _open_database(disk: Disk, data: DataDir, snapshot_index: int) -> File:
         database.close()
         raise
     return database
-
-
-def _refuse_auth(path: str, rows: BboltFile) -> None:
-    if rows.get(schema.AUTH, schema.AUTH_ENABLED) == b"\x01":
-        raise IncompatibleError(
-            f"{path}: authentication is enabled, and this release of petcd has none: whoever reached it "
-            "could read and write everything. Disable it with Go etcd first (etcdctl auth disable)"
-        )
 
 
 def _refuse_future(path: str, version: str) -> None:
