@@ -12,6 +12,7 @@ from tests.servers import Server, needs_go_etcdctl
 
 from petcd.client import Client, LeaseLost, Put
 from petcd.client.recipes import Lock
+from petcd.client.recipes._place import Place
 
 
 def test_one_at_a_time_with_growing_tokens(server: Server) -> None:
@@ -73,6 +74,30 @@ def test_try_acquire(server: Server) -> None:
                     await two.acquire()
             with pytest.raises(RuntimeError, match="Lock is not held"):
                 _ = two.token
+
+    run(main)
+
+
+def test_a_turn_that_comes_with_the_loss_of_the_place_is_not_taken(server: Server) -> None:
+    class Unlucky(Lock):
+        """Its key is deleted in the moment in which its turn comes, once."""
+
+        unlucky = True
+
+        async def _turn(self, place: Place) -> bool:
+            await super()._turn(place)
+            if self.unlucky:
+                self.unlucky = False
+                await self._client.delete(place.key)
+                await place.lost.wait()
+            return True
+
+    async def main() -> None:
+        async with Client(server.endpoint) as client, Unlucky(client, "lock/moment") as lock:
+            assert not lock.unlucky
+            assert lock.is_held
+            lock.check()
+            assert await wait_keys(client, "lock/moment/", 1) == [lock.key]
 
     run(main)
 
@@ -192,6 +217,7 @@ HOLDER = """
 import asyncio, sys
 from petcd.client import Client, Put
 from petcd.client.recipes import Lock
+from petcd.client.recipes._place import Place
 
 async def main():
     async with Client(sys.argv[1]) as client, Lock(client, "lock/stalled", ttl=2) as lock:

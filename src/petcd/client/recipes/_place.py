@@ -201,6 +201,7 @@ class Holder:
                 place = Place(self._client, self._prefix + below, value, self._ttl)
                 try:
                     if await place.take() and await place.unless_lost(turn(place)):
+                        place.check()  # its turn and its loss may come in the same moment
                         self._place = place
                         return True
                     return False
