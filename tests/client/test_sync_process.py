@@ -14,8 +14,9 @@ from tests.net.test_tls import Authority
 from tests.servers import Server, free_port, needs_go_etcd, serving
 
 from petcd import errors
-from petcd.client import Tls, TransportFailure
+from petcd.client import LeaseLost, Tls, TransportFailure
 from petcd.client.sync import Client
+from petcd.client.sync.recipes import Election, Lock
 
 # From 3.12 on Python warns of any fork beside threads; here that is the point.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -78,6 +79,36 @@ def test_a_child_leaves_watches_and_leases_to_its_parent(server: Server) -> None
         assert watch.next(5).value == b"1"
         assert client.get("kept/lease").value == b"1"
         assert not lease.lost.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_does_not_hold_what_its_parent_holds(server: Server) -> None:
+    with Client(server.endpoint) as client, Election(client, "kept/chair", "parent") as leadership:
+        released = Lock(client, "kept/lock")
+        with released:
+            pass
+
+        def child() -> None:
+            assert not leadership.is_held
+            assert leadership.lost.is_set()
+            with pytest.raises(LeaseLost):
+                leadership.check()
+            with pytest.raises(LeaseLost):
+                leadership.proclaim("child")
+            assert client.txn(when=[leadership.held])  # the store says who holds it: the parent
+            leadership.release()
+            with pytest.raises(TimeoutError):
+                leadership.campaign("child", timeout=0.1)
+            assert not released.lost.is_set()
+            with released:
+                assert released.is_held
+                released.check()
+            client.close()
+
+        in_child(child)
+        assert leadership.is_held
+        leadership.check()
+        assert [kv.value for kv in client.get("kept/chair/", prefix=True)] == [b"parent"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

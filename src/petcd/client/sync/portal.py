@@ -7,10 +7,12 @@ started by the first of them, so a program that only reads and writes has none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
+from typing import Any, Final, Protocol, TypeVar
+from weakref import WeakSet
 
 from petcd.client.client import Client
 from petcd.errors import Code
@@ -21,6 +23,16 @@ T = TypeVar("T")
 _LEFT_BEHIND: Final[list[object]] = []
 """In a forked child, the parent's loops. They share their selector with the parent, so nothing of them may be
 closed here, not even by the garbage collector."""
+
+_LAST_SECONDS: Final = 2.0
+"""For what a call that is cancelled has to undo at the servers; the rest their clocks undo."""
+
+
+class OfOneProcess(Protocol):
+    """What a forked child must not take for its own."""
+
+    def forked(self) -> None:
+        """Called in the child."""
 
 
 class Portal:
@@ -33,8 +45,12 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
         self._closed = False
+        self._calls: set[asyncio.Task[Any]] = set()
+        """Those under way; only the background thread touches it."""
         self.generation = 0
         """Grows with each fork: what was opened before is the parent's."""
+        self.left_to_parent: WeakSet[OfOneProcess] = WeakSet()
+        """To be told of a fork."""
 
     @property
     def started(self) -> bool:
@@ -52,6 +68,9 @@ class Portal:
         if self._loop is not None:
             _LEFT_BEHIND.append((self._loop, self._client, self._thread))
         self._thread = self._loop = self._client = None
+        self._calls = set()
+        for one in list(self.left_to_parent):
+            one.forked()
 
     def close(self) -> None:
         """End all streams and the thread."""
@@ -62,26 +81,52 @@ class Portal:
             self._thread = self._loop = self._client = None
         if thread is None or loop is None or client is None:
             return
-        asyncio.run_coroutine_threadsafe(_shut(client), loop).result()
+        asyncio.run_coroutine_threadsafe(self._shut(client), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
     def run(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        """The result of a coroutine of the asyncio client. An exception in the caller cancels it."""
-        with self._lock:
-            if self._closed:
-                raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
-            loop, client = self._started()
-            self._refuse_own_thread()
-            future = asyncio.run_coroutine_threadsafe(work(client), loop)
+        """The result of a coroutine of the asyncio client.
+
+        An exception in the caller (Ctrl-C) cancels it, and waits a moment for what it does then.
+        """
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def call() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.append(task)
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+            return await work(client)
+
+        loop: asyncio.AbstractEventLoop | None = None
+        future: Future[T] | None = None
         try:
+            with self._lock:
+                if self._closed:
+                    raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+                self._refuse_own_thread()
+                loop, client = self._started()
+                future = asyncio.run_coroutine_threadsafe(call(), loop)
             return future.result()
         except CancelledError:
             raise TransportFailure(Code.CANCELLED, "the client is closed", sent=True) from None
         except BaseException:
-            future.cancel()
+            if loop is not None and (future is None or not future.done()):
+                self._end(tasks, loop)
             raise
+
+    def _end(self, tasks: list[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel a call, and wait until it has ended."""
+        with self._lock:
+            if self._loop is not loop:
+                return  # who closes the client ends it
+            # It was handed over after the call, so the call is among the tasks when it runs.
+            ending = asyncio.run_coroutine_threadsafe(_cancel(tasks), loop)
+        with contextlib.suppress(TimeoutError, CancelledError):
+            ending.result(2 * _LAST_SECONDS)
 
     def iterate(self, work: Callable[[Client], AsyncGenerator[T, None]]) -> Iterator[T]:
         """An asynchronous generator of the asyncio client, as a plain one."""
@@ -126,10 +171,19 @@ class Portal:
             self._thread.start()
         return self._loop, self._client
 
+    async def _shut(self, client: Client) -> None:
+        await _cancel(self._calls)  # while there is a connection by which they can give back what they have
+        await client.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
-async def _shut(client: Client) -> None:
-    await client.close()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel them, and wait a moment until they have ended."""
+    ending = list(tasks)
+    for task in ending:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    if ending:
+        await asyncio.wait(ending, timeout=_LAST_SECONDS)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from petcd.client.errors import LeaseLost
 from petcd.client.recipes import Election as AsyncElection
 from petcd.client.recipes import Leader
 from petcd.client.recipes import Lock as AsyncLock
@@ -46,7 +47,8 @@ class Holder(Generic[H]):
         self._released = False
         self.lost = threading.Event()
         """Set when the lease is gone or may be, when the key was deleted, and when the client was closed. Not
-        set by ``release``."""
+        set by ``release``. In a forked child it is an event of its own, set when the parent held it."""
+        self._portal.left_to_parent.add(self)
 
     def __exit__(
         self,
@@ -84,6 +86,8 @@ class Holder(Generic[H]):
     def check(self) -> None:
         """Raises LeaseLost when it is lost."""
         self._holding.check()
+        if self.lost.is_set():
+            raise LeaseLost(self.lease)
 
     def release(self) -> None:
         """Give it up, lost or not. Does nothing when it is not held, or is the parent process's."""
@@ -102,21 +106,27 @@ class Holder(Generic[H]):
 
     def _take(self, wait: Callable[[H], Coroutine[Any, Any, bool | None]], timeout: float | None) -> bool:
         """Hold it once ``wait`` is over; whether it came to that. Raises TimeoutError."""
+        taken = False
 
         async def take(client: Client) -> bool:
-            inner = self._make(self._of(client)) if self._inner is None else self._inner
+            nonlocal taken
+            if self._inner is None or self._generation != self._portal.generation:
+                self._inner, self._generation = self._make(self._of(client)), self._portal.generation
+            inner = self._inner
             async with asyncio.timeout(timeout):
-                await wait(inner)
-            if not inner.is_held:
-                return False
-            self._inner, self._released = inner, False
-            self.lost = threading.Event()
-            self._guard = asyncio.create_task(self._tell(inner.lost, self.lost), name="etcd holder guard")
-            return True
+                taken = await wait(inner) is not False
+            if taken:
+                self._released = False
+                self.lost = threading.Event()
+                self._guard = asyncio.create_task(self._tell(inner.lost, self.lost), name="etcd holder guard")
+            return taken
 
-        if self._generation != self._portal.generation:
-            self._generation, self._inner = self._portal.generation, None
-        return self._portal.run(take)
+        try:
+            return self._portal.run(take)
+        except BaseException:
+            if taken:  # the interrupt came a moment too late
+                self.release()
+            raise
 
     async def _tell(self, lost: asyncio.Event, told: threading.Event) -> None:
         try:
@@ -124,6 +134,12 @@ class Holder(Generic[H]):
         finally:
             if not self._released:
                 told.set()
+
+    def forked(self) -> None:
+        """In a forked child: what the parent holds is not held here."""
+        if self.is_held:
+            self.lost = threading.Event()  # a thread of the parent may have been in the midst of the other
+            self.lost.set()
 
     async def _release(self, _client: Client) -> None:
         self._released = True
@@ -221,6 +237,7 @@ class Election(Holder[AsyncElection]):
 
     def proclaim(self, value: bytes | str) -> None:
         """Tell the others something new. Raises LeaseLost when no longer the leader."""
+        self.check()
         inner = self._holding
         self._portal.run(lambda _: inner.proclaim(value))
 
