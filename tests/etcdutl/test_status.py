@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.etcdutl.conftest import Source
-from tests.etcdutl.sources import LATEST, LIVE, go_ctl
+from tests.etcdutl.sources import LATEST, LIVE, go_ctl, run
 from tests.servers import needs_go_etcdctl
 
 from petcd.cli import etcdctl, etcdutl
@@ -112,6 +113,20 @@ def test_damage_is_found(petcd_source: Source, tmp_path: Path, capfdbinary: Capt
         assert (status, said.out) == (1, b"")
         assert first == b"Error: snapshot file integrity check failed. 1 errors found."
         assert finding in second
+
+
+@pytest.mark.parametrize("fill", [b"\xff", b"\0"])
+def test_damage_of_a_member_s_own_file(petcd_source: Source, tmp_path: Path, fill: bytes) -> None:
+    """Where LMDB itself would end the process."""
+    content = (petcd_source.whole.data_dir / "member" / "snap" / "petcd.mdb").read_bytes()
+    path = tmp_path / "petcd.mdb"
+    path.write_bytes(content[:8192] + fill * (20 * 4096) + content[8192 + 20 * 4096 :])
+    for words in (("snapshot", "status"), ("hashkv",), ("dump-db", "hash")):
+        done = run("etcdutl", *words, str(path))
+        *_, reason = done.stderr.decode().splitlines()
+        assert done.returncode == 1, done.stderr
+        assert re.search("petcd.mdb: page [0-9]+ is not part of a tree", reason)
+        assert (b"integrity check failed" in done.stderr) == (words[-1] == "status")
 
 
 def test_no_damage_breaks_the_tools(petcd_source: Source, tmp_path: Path, capfdbinary: Capture) -> None:

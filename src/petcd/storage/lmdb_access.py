@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import lmdb
 
-from petcd.pb.wire import long_varint, varint
+from petcd.pb.wire import DecodeError, long_varint, varint
 from petcd.seams.disk import Disk
 from petcd.storage.schema import BUCKETS, FIXED_KEYS, KEY, Bucket
 
@@ -121,7 +121,13 @@ def escape(key: bytes, value: bytes) -> tuple[bytes, bytes]:
 
 
 def _unescape(value: bytes) -> tuple[bytes, bytes]:
-    size, at = long_varint(value, 0)
+    """Raises: DecodeError."""
+    try:
+        size, at = long_varint(value, 0)
+    except IndexError as error:
+        raise DecodeError("a long key ends early") from error
+    if at + size > len(value):
+        raise DecodeError("a long key ends early")
     return value[at : at + size], value[at + size :]
 
 
