@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +33,8 @@ class Heard:
         self.token = call.metadata(b"token")
         self.require_leader = call.metadata(b"hasleader") == b"true"
         self.deadline = call.deadline > 0
+        self.seconds = call.deadline - time.monotonic()
+        """Until its deadline."""
 
 
 class Quiet(StreamHandler):

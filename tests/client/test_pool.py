@@ -134,3 +134,49 @@ def test_no_endpoints_are_refused() -> None:
 
 def test_making_a_client_does_no_input_or_output() -> None:
     Client("127.0.0.1:1", user="root", password="x")
+
+
+def test_one_watch_after_the_other_is_no_failure_of_the_server(server: Server) -> None:
+    """The end of the last watch ends the stream; a watch that comes before that is seen must not take it for
+    the server's doing."""
+
+    async def main() -> None:
+        async with Client([server.endpoint, f"127.0.0.1:{free_port()}"]) as client:
+            for name in ("pool/a", "pool/b", "pool/c"):
+                async with client.watch(name):
+                    pass
+                first = client._pool._current
+                assert first is not None and first.usable
+            assert [health.failures for health in client._pool.balance.order(0.0)] == [0, 0]
+
+    asyncio.run(main())
+
+
+def test_a_client_closed_while_it_connects_keeps_no_connection() -> None:
+    async def main() -> None:
+        accepted: list[asyncio.StreamWriter] = []
+        ended = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.append(writer)
+            await reader.readexactly(len(PREFACE))
+            closing.set()
+            await asyncio.sleep(0.05)
+            writer.write(frames.settings())
+            await reader.read()
+            ended.set()
+            writer.close()
+
+        closing = asyncio.Event()
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        client = Client(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        call = asyncio.ensure_future(client.get("a"))
+        await closing.wait()
+        await client.close()
+        with pytest.raises(TransportFailure) as caught:
+            await call
+        assert caught.value.code == Code.CANCELLED
+        await asyncio.wait_for(ended.wait(), 5)
+        listener.close()
+
+    asyncio.run(main())

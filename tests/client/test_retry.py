@@ -15,6 +15,7 @@ from petcd import errors
 from petcd.client import Client, Get, LeaseLost, Put, TransportFailure, compare
 from petcd.errors import Code, EtcdError
 from petcd.net.grpc.calls import Stream
+from petcd.net.grpc.client import ClientConnection
 from petcd.pb.etcdserverpb import auth, kv, lease, maintenance
 
 GUARDED = {"when": [compare("k").mod_revision == 7], "then": [Put("k", "1")], "otherwise": [Get("k")]}
@@ -431,3 +432,27 @@ class TestRenewals:
                 assert caught.value.lease == 9
 
         run(main())
+
+
+def test_what_is_left_of_the_time_is_what_the_server_is_told() -> None:
+    """A second attempt has less of it than the first."""
+
+    async def main() -> None:
+        script: dict[str, list[Answer]] = {
+            "Authenticate": [auth.AuthenticateResponse(token="t.1")],
+            "Range": [errors.InvalidAuthToken(), kv.RangeResponse()],
+        }
+        stub = Stub(script)
+        async with stub.serving(), Client(stub.endpoint, user="u", password="p", timeout=2.0) as client:
+            slow = client._pool._credentials.log_in
+
+            async def log_in(connection: ClientConnection, most: float | None) -> None:
+                await asyncio.sleep(0.3)
+                await slow(connection, most)
+
+            client._pool._credentials.log_in = log_in  # type: ignore[method-assign]
+            await client.get("a")
+        told = [heard.seconds for path, heard in stub.heard if path.endswith("/Range")]
+        assert len(told) == 2 and told[0] < 1.8 and told[1] < told[0] - 0.2
+
+    asyncio.run(main())

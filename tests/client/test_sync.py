@@ -29,6 +29,7 @@ from petcd.client import (
     Maintenance,
     Progress,
     Put,
+    Tls,
     Transaction,
     TransportFailure,
     Watch,
@@ -223,6 +224,47 @@ def test_close_ends_the_calls_of_other_threads(server: Server) -> None:
         client.get("closing")
     with pytest.raises(TransportFailure, match="closed"):
         client.watch("closing").next(1)
+    with pytest.raises(TransportFailure, match="closed"):
+        client.maintenance.status(server.endpoint)
+
+
+def test_close_ends_a_call_to_one_endpoint(server: Server) -> None:
+    client = sync.Client(server.endpoint, timeout=None)
+    failures: list[TransportFailure] = []
+
+    def work() -> None:
+        try:
+            client.maintenance.status(server.endpoint)
+        except TransportFailure as failure:
+            failures.append(failure)
+
+    with frozen(server):
+        # Connections are accepted by the kernel, so it waits for an answer or for the settings.
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.1)
+        client.close()
+    thread.join(5)
+    assert not thread.is_alive() and len(failures) == 1
+
+
+def test_an_error_tells_what_stood_in_the_way() -> None:
+    with (
+        sync.Client(f"127.0.0.1:{free_port()}", timeout=0.3) as client,
+        pytest.raises(TransportFailure, match="refused") as caught,
+    ):
+        client.get("a")
+    assert caught.value.code == errors.Code.DEADLINE_EXCEEDED
+
+
+def test_certificates_that_are_not_there_yet_are_waited_for(server: Server, tmp_path: Path) -> None:
+    tls = Tls(ca=str(tmp_path / "not.there"))
+    with (
+        sync.Client(f"https://{server.endpoint}", tls=tls, timeout=0.3) as client,
+        pytest.raises(TransportFailure, match=r"not\.there") as caught,
+    ):
+        client.get("a")
+    assert caught.value.code == errors.Code.DEADLINE_EXCEEDED
 
 
 @contextlib.contextmanager

@@ -7,10 +7,12 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from petcd.client.sync.connection import Connection, connect
+from petcd.client.sync.role import Role
 from petcd.errors import Code, Compacted, StatusError
 from petcd.net.grpc.client import TransportFailure
 from petcd.net.grpc.status import RESPONSE_BLOCK, TRAILERS_OK, refusal_block
@@ -327,3 +329,44 @@ def test_a_protocol_fault_ends_every_call(script: Script) -> None:
         with pytest.raises(TransportFailure, match="PROTOCOL_ERROR"):
             caller.result()
     assert script.frame()[0] == frames.GOAWAY
+
+
+def test_a_lone_thread_finds_out_that_the_server_is_silent(script: Script) -> None:
+    """Its calls are shorter than the keep-alive's patience, and each begins with the socket quiet."""
+    connection = script.connect(keepalive=0.2, keepalive_timeout=0.1)
+    end = time.monotonic() + 5
+    while connection.usable:
+        assert time.monotonic() < end, "never given up"
+        with pytest.raises(TransportFailure):
+            Caller(connection, timeout=0.1).result()
+
+
+def test_time_is_up_though_others_are_answered(script: Script) -> None:
+    """The thread that reads for all looks at its own clock even when there is always something to read."""
+    connection = script.connect()
+    slow = Caller(connection, b"slow", timeout=0.2)
+    script.call()
+    began = time.monotonic()
+    while slow.is_alive() and time.monotonic() < began + 5:
+        script.write(frames.frame(frames.PING, frames.ACK, 0, b"12345678"))
+    assert not slow.is_alive()
+    with pytest.raises(TransportFailure) as caught:
+        slow.result()
+    assert caught.value.code == Code.DEADLINE_EXCEEDED
+    connection.close()
+
+
+def test_an_interrupt_in_the_middle_of_a_change_gives_the_connection_up(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = script.connect()
+    block = connection._role.request_block
+
+    def interrupted(*args: Any) -> bytes:
+        block(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Role, "request_block", lambda _self, *args: interrupted(*args))
+    with pytest.raises(KeyboardInterrupt):
+        connection.unary(PATH, b"")
+    assert not connection.usable, "its stream and its table of headers are not what the server's are"

@@ -11,7 +11,7 @@ import pytest
 
 from petcd.net.deadlines import TICK_SECONDS
 from petcd.net.edge import Edge
-from petcd.net.grpc.client import ClientConnection
+from petcd.net.grpc.client import ClientConnection, TransportFailure
 from petcd.net.grpc.router import Router
 from petcd.net.http2 import frames
 from petcd.seams.net import Address
@@ -36,10 +36,10 @@ class Transport:
         pass
 
 
-def connected() -> tuple[ClientConnection, Transport]:
+def connected(*settings: tuple[int, int]) -> tuple[ClientConnection, Transport]:
     connection, transport = ClientConnection(), Transport()
     connection.connection_made(transport)
-    connection.data_received(frames.frame(frames.SETTINGS, 0, 0, b""))
+    connection.data_received(frames.settings(*settings))
     connection._flush()
     transport.writes.clear()
     return connection, transport
@@ -68,6 +68,55 @@ def test_calls_of_one_turn_leave_together_but_not_too_many() -> None:
         sent = b"".join(transport.writes)
         assert sent.count(PATH) == 1, "the path is in HPACK's table then"
         connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_the_server_resets_makes_room_for_another() -> None:
+    async def main() -> None:
+        connection, transport = connected((frames.SETTINGS_MAX_CONCURRENT_STREAMS, 1))
+        first = connection.start(PATH, b"one", (), None, None)
+        connection.start(PATH, b"two", (), None, None)
+        await asyncio.sleep(0)
+        assert not b"".join(transport.writes).endswith(b"two")
+        connection.data_received(frames.rst_stream(1, frames.CANCEL))
+        await asyncio.sleep(0)
+        assert b"".join(transport.writes).endswith(b"two")
+        assert isinstance(first.future.exception(), TransportFailure)
+        connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_the_server_resets_is_no_company_any_more() -> None:
+    async def main() -> None:
+        connection, transport = connected()
+        stream = connection.stream(b"/test/Watch")
+        await asyncio.sleep(0)
+        connection.data_received(frames.rst_stream(1, frames.CANCEL))
+        with pytest.raises(TransportFailure):
+            await stream.recv()
+        transport.writes.clear()
+        connection.start(PATH, b"one", (), None, None)
+        assert len(transport.writes) == 1
+        connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_retired_takes_no_call_and_closes_after_the_last() -> None:
+    async def main() -> None:
+        connection, _ = connected((frames.SETTINGS_MAX_CONCURRENT_STREAMS, 1))
+        connection.start(PATH, b"one", (), None, None)
+        late = connection.start(PATH, b"two", (), None, None)
+        connection.retire()
+        failure = late.future.exception()
+        assert isinstance(failure, TransportFailure) and not failure.sent
+        with pytest.raises(TransportFailure):
+            connection.start(PATH, b"three", (), None, None)
+        assert not connection.closed
+        connection.data_received(frames.rst_stream(1, frames.CANCEL))
+        assert connection.closed
 
     asyncio.run(main())
 

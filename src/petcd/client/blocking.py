@@ -123,9 +123,6 @@ class _Role(Http2Connection):
         super().__init__(limits, time.monotonic, lambda _: None)
         self._decoder: HeaderDecoder[None] = HeaderDecoder(limits.header_list_bytes_max * 4)
 
-    def is_idle(self, sid: int) -> bool:
-        return sid > self.last_sid or not sid & 1
-
     def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
         fields = dict(self._decoder.decode(block))
         call: BlockingCall | None = self.streams.get(sid)

@@ -47,7 +47,7 @@ class Dialer:
         if timeout <= 0:
             raise TransportFailure(Code.DEADLINE_EXCEEDED, "context deadline exceeded", sent=False)
         secure = endpoint.wants_tls if endpoint.wants_tls is not None else self._tls is not None
-        context, name = self._secured() if secure else (None, "")
+        context, name = secured(self._tls) if secure else (None, "")
         try:
             connection = await ClientConnection.connect(
                 Address(endpoint.host, endpoint.port),
@@ -58,22 +58,9 @@ class Dialer:
                 keepalive_timeout_seconds=self._keepalive_timeout,
             )
         except ValueError as error:  # UnicodeError, or what ssl says of a name, is one too
-            raise _no_connection(error) from error
+            raise no_connection(error) from error
         self._endpoints[connection] = endpoint
         return connection
-
-    def _secured(self) -> tuple[ssl.SSLContext, str]:
-        """The context of a new connection, and the name its server must have when it is not the host."""
-        tls = self._tls or Tls()
-        if not isinstance(tls, Tls):
-            return tls, ""
-        from petcd.net.tls import TlsConfigError  # late: most clients use no TLS
-
-        try:
-            return tls.context(), tls.server_name
-        except (TlsConfigError, ValueError, OSError) as error:
-            # Files may be on their way to be replaced: whoever waits for a connection tries again.
-            raise _no_connection(error) from error
 
     async def first_of(self, balance: Balance, most: float | None) -> ClientConnection:
         """Try each endpoint once, the best first; the next one when one fails, or is slow to answer.
@@ -107,14 +94,34 @@ class Dialer:
                         return connection
         finally:
             for task in trying:
+                task.add_done_callback(_discard)
                 task.cancel()
-            for late in await asyncio.gather(*trying, return_exceptions=True):
-                if isinstance(late, ClientConnection):
-                    late.close()
         assert failure is not None
         raise failure
 
 
-def _no_connection(error: Exception) -> TransportFailure:
+def _discard(task: asyncio.Task[ClientConnection]) -> None:
+    """Who comes late is not wanted."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def secured(tls: ssl.SSLContext | Tls | None) -> tuple[ssl.SSLContext, str]:
+    """The context of a new connection, and the name its server must have when it is not the host. Raises
+    TransportFailure."""
+    tls = tls or Tls()
+    if not isinstance(tls, Tls):
+        return tls, ""
+    from petcd.net.tls import TlsConfigError  # late: most clients use no TLS
+
+    try:
+        return tls.context(), tls.server_name
+    except (TlsConfigError, ValueError, OSError) as error:
+        # Files may be on their way to be replaced: whoever waits for a connection tries again.
+        raise no_connection(error) from error
+
+
+def no_connection(error: Exception) -> TransportFailure:
+    """What a server that cannot be reached comes to."""
     text = f'connection error: desc = "transport: Error while dialing: {error}"'
     return TransportFailure(Code.UNAVAILABLE, text, sent=False)

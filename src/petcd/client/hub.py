@@ -85,7 +85,9 @@ class Hub:
         if self._watches:
             return
         if self._opened is not None:
-            self._opened.stream.cancel()
+            # ``_carry`` sees by this that the end of the stream is ours, should a watch come before it wakes.
+            opened, self._opened = self._opened, None
+            opened.stream.cancel()
         elif self._task is not None:
             self._task.cancel()  # it looks for a server that nobody needs
             self._task = None
@@ -149,6 +151,8 @@ class Hub:
                 async for message in opened.stream:
                     self._take(pb.WatchResponse.decode(message))
             except EtcdError as failure:
+                if opened is not None and self._opened is not opened:
+                    continue
                 error = self._trouble = failure
                 if not self._watches:
                     return
@@ -158,7 +162,7 @@ class Hub:
             finally:
                 if opened is not None:
                     opened.stream.cancel()
-                    self._opened = None
+                self._opened = None
             for feed in self._watches:
                 feed.broken(error)
             if self._watches:

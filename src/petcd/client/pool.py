@@ -50,7 +50,8 @@ class Pool(Calls):
         self._dialer = dialer
         self._credentials = credentials
         self._current: ClientConnection | None = None
-        self._retired: list[ClientConnection] = []
+        self._others: list[ClientConnection] = []
+        """Beside the one in use: turned away with calls under way, or of one call alone."""
         self._connecting: asyncio.Lock | None = None
         self.obstacle: TransportFailure | None = None
         """Why there is no connection."""
@@ -63,20 +64,20 @@ class Pool(Calls):
             self._examination.cancel()
         connections = self._connections()
         self._current = None
-        self._retired.clear()
+        self._others.clear()
         for connection in connections:
             connection.close()
         await asyncio.gather(*[connection.wait_closed(_LEAVE_SECONDS) for connection in connections])
 
     def _connections(self) -> list[ClientConnection]:
-        return [*self._retired, *([self._current] if self._current is not None else [])]
+        return [*self._others, *([self._current] if self._current is not None else [])]
 
     def _start_anew(self) -> None:
         """Another process or loop goes on with this client: what belonged to the former is not ours."""
         for connection in self._connections():
             connection.disown()
         self._current = None
-        self._retired.clear()
+        self._others.clear()
         self._connecting = self._examination = None
         self._credentials.forget_loop()
 
@@ -105,12 +106,17 @@ class Pool(Calls):
         backoff = Backoff()
         while True:
             if self._closed:
-                raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+                raise _closed()
             if self._current is not None and self._current.usable:
                 return self._current
-            self._sweep()
+            if self._current is not None:  # the server sends us away, and lets calls under way go on
+                self._retire(self._current)
             try:
-                self._current = await self._dialer.first_of(self.balance, left(deadline))
+                fresh = await self._dialer.first_of(self.balance, left(deadline))
+                if self._closed:
+                    fresh.close()
+                    continue
+                self._current = fresh
                 self.obstacle = None
             except TransportFailure as failure:
                 if failure.code == Code.UNAVAILABLE:
@@ -127,10 +133,25 @@ class Pool(Calls):
         """This connection's server is of no use now: others come first."""
         if self._current is not connection or (len(self.balance) == 1 and connection.usable):
             return
-        self._current = None
         self.balance.failed(self._dialer.endpoint_of(connection), self._now())
-        self._retired.append(connection)
-        self._sweep()
+        self._retire(connection)
+
+    def _retire(self, connection: ClientConnection) -> None:
+        self._current = None
+        connection.retire()
+        self._keep(connection)
+
+    def _keep(self, connection: ClientConnection) -> None:
+        self._others = [one for one in (*self._others, connection) if not one.closed]
+
+    async def _dial(self, endpoint: str, most: float | None) -> ClientConnection:
+        """A connection for one call or stream alone; its caller closes it."""
+        connection = await self._dialer.dial(parse(endpoint), most)
+        if self._closed:
+            connection.close()
+            raise _closed()
+        self._keep(connection)
+        return connection
 
     def suspect(self, connection: ClientConnection) -> None:
         """A call was not answered in time: find out, beside the calls, whether the server still serves."""
@@ -148,13 +169,6 @@ class Pool(Calls):
                 self.turn_away(connection)
         finally:
             self._examination = None
-
-    def _sweep(self) -> None:
-        """Close what was turned away and has no calls any more."""
-        for connection in self._retired:
-            if connection.active_count == 0:
-                connection.close()
-        self._retired = [connection for connection in self._retired if connection.active_count]
 
     # --- calls ----------------------------------------------------------------------------------------
 
@@ -188,6 +202,7 @@ class Pool(Calls):
                     limit = left(deadline)
                 if credentials.wanted:
                     await credentials.log_in(connection, left(deadline))
+                    limit = left(deadline)
                 identity = credentials.metadata
                 asked = True
                 call = connection.start(
@@ -207,6 +222,7 @@ class Pool(Calls):
                 if asked and credentials.refused(error) and refusals < REFUSALS_MAX:
                     refusals += 1
                     credentials.expire(identity)
+                    limit = left(deadline)
                     continue
                 known = fate(error, asked=asked, loner=len(self.balance) == 1)
                 if known is Fate.FINAL or (known is Fate.UNKNOWN and not repeatable and confirm is None):
@@ -234,7 +250,7 @@ class Pool(Calls):
     ) -> bytes:
         self.owner.claim()
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        connection = await self._dialer.dial(parse(endpoint), left(deadline))
+        connection = await self._dial(endpoint, timeout)
         refusals = 0
         try:
             while True:
@@ -268,7 +284,7 @@ class Pool(Calls):
         if endpoint is None:
             connection = await self.connection(deadline)
         else:
-            connection = await self._dialer.dial(parse(endpoint), timeout)
+            connection = await self._dial(endpoint, timeout)
         try:
             if self._credentials.wanted:
                 await self._credentials.log_in(connection, left(deadline))
@@ -306,6 +322,10 @@ class Pool(Calls):
         if again and opened is not None:
             self.turn_away(opened.connection)
         return again
+
+
+def _closed() -> TransportFailure:
+    return TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
 
 
 __all__ = ["REFUSALS_MAX", "REQUIRE_LEADER", "Backoff", "Opened", "Pool"]

@@ -24,11 +24,10 @@ class Expiring(Protocol):
 class Deadlines:
     """Invariant: an item is in exactly the bucket of its deadline, which must not change while it is here."""
 
-    __slots__ = ("_buckets", "_expired_to", "on_first")
+    __slots__ = ("_buckets", "on_first")
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[Any, None]] = {}
-        self._expired_to = -1
         self.on_first: Any = None
         """Called when an item appears where there was none: arm the timer, unless it runs."""
 
@@ -62,12 +61,6 @@ class Deadlines:
         """Call ``expire`` of everything whose deadline has passed; at most one tick late."""
         buckets = self._buckets
         reached = int(now / TICK_SECONDS)
-        if reached - self._expired_to < len(buckets):
-            due = [tick for tick in range(self._expired_to + 1, reached + 1) if tick in buckets]
-        else:
-            due = sorted(tick for tick in buckets if tick <= reached)
-        # An item added with a deadline already past lies in a bucket before; the next pass must see it too.
-        self._expired_to = -1
-        for tick in due:
+        for tick in sorted(tick for tick in buckets if tick <= reached):
             for item in buckets.pop(tick, ()):
                 item.expire()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 _READ_BYTES: Final = 1 << 18
 _TICK_SECONDS: Final = 0.25
-"""A plain socket's usual time limit: a longer wait is several of these."""
+"""A socket's usual time limit: a longer wait is several of these."""
 _TIMEVAL: Final = struct.Struct("ll")
 
 
@@ -94,7 +94,8 @@ class TlsChannel(Channel):
     def receive(self, seconds: float) -> bytes | None:
         with self._lock:
             waiting = self._tls.pending()
-        if not waiting and not self._input.poll(max(0.0, seconds) * 1000.0):
+        # Not longer: what another thread could not write may be ours to write when there is room.
+        if not waiting and not self._input.poll(max(0.0, min(seconds, _TICK_SECONDS)) * 1000.0):
             return None
         return self.receive_now()
 

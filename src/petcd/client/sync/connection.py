@@ -55,6 +55,10 @@ class Connection:
         self._rest: Any = b""
         """What the socket has not taken yet. The writer's."""
         self._lost = False
+        self._unanswered = False
+        """A call ended without a word of the server, and none has come since."""
+        self._changing = False
+        """The machine is in the middle of a change; whoever finds it so outside the lock was interrupted."""
 
     @property
     def usable(self) -> bool:
@@ -124,8 +128,15 @@ class Connection:
                     now = monotonic()
                     if now > self._heard_at + _IDLE_SECONDS:
                         self._catch_up()
-                        self._heard_at = now
-                role.begin(call, path, message, metadata, timeout)
+                        if not self._unanswered:
+                            self._heard_at = now
+                self._changing = True
+                try:
+                    role.begin(call, path, message, metadata, timeout)
+                except TransportFailure:
+                    self._changing = False
+                    raise
+                self._changing = False
                 if leads:
                     self._leader = call
                 else:
@@ -174,8 +185,12 @@ class Connection:
     def _give_up(self, call: Call) -> None:
         """The thread leaves before its call is done: time is up, or it was interrupted."""
         with self._lock:
+            if self._changing:
+                self._changing = False
+                self._lose("interrupted")
             if not call.done:
                 call.waiter = None
+                self._unanswered = True
                 self._role.cancel(call)
                 call.end(expired(sent=call.sent))
             if self._leader is call:
@@ -219,6 +234,8 @@ class Connection:
                 self._silence(call, deadline)
             else:
                 self._take_in(data, failure)
+                if deadline is not None and not call.done and monotonic() >= deadline:
+                    raise expired(sent=call.sent)
             if self._writer is not None or not (self._role.out or self._rest):
                 return
             self._writer = call
@@ -256,7 +273,10 @@ class Connection:
             return
         self._heard_at = monotonic()
         self._pinged_at = 0.0
+        self._unanswered = False
+        self._changing = True
         role.receive(data)
+        self._changing = False
         if role.failed:
             self._lose(role.reason)
 
@@ -264,14 +284,14 @@ class Connection:
         """As the writer: write until the machine has no more to say. Raises TransportFailure: time is up."""
         role, lock = self._role, self._lock
         while True:
-            with lock:
-                if role.failed or not (role.out or self._rest):
-                    self._writer = None
-                    if self._lost:
-                        self._dispose()
-                    return
-                data = self._rest or role.take()
             try:
+                with lock:
+                    if role.failed or not (role.out or self._rest):
+                        self._writer = None
+                        if self._lost:
+                            self._dispose()
+                        return
+                    data = self._rest or role.take()
                 count = self._channel.send(data)
             except OSError as error:
                 with lock:

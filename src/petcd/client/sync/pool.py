@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from petcd.client.balance import Balance
 from petcd.client.credentials import API_VERSION, AUTHENTICATE, Credentials, Metadata
+from petcd.client.dialing import no_connection, secured
 from petcd.client.endpoints import Endpoint, parse
 from petcd.client.retry import Fate, expired
 from petcd.client.retry import fate as fate_of
 from petcd.client.sync.connection import Connection, connect
-from petcd.client.tls import Tls
 from petcd.errors import AuthNotEnabled, Code, EtcdError
 from petcd.net.grpc.client import TransportFailure
 
 if TYPE_CHECKING:
     import ssl
+
+    from petcd.client.tls import Tls
 
 _REFUSALS_MAX: Final = 3
 _PAUSE_FIRST: Final = 0.025
@@ -54,21 +56,26 @@ class Pool:
         self._current: Connection | None = None
         self._at: dict[Connection, Endpoint] = {}
         """Every connection that is not closed yet, and where it goes."""
+        self._single: set[Connection] = set()
+        """Those of one call alone."""
         self._connecting = threading.Lock()
         self._closed = threading.Event()
+        self._obstacle: TransportFailure | None = None
+        """Why there is no connection."""
 
     def close(self) -> None:
         self._closed.set()
-        for connection in list(self._at):
+        for connection in (*self._at, *self._single):
             connection.close("the client is closed")
         self._at.clear()
         self._current = None
 
     def forked(self) -> None:
         """In the child, before anything else runs: what the parent has stays the parent's."""
-        for connection in self._at:
+        for connection in (*self._at, *self._single):
             connection.abandon()
         self._at = {}
+        self._single = set()
         self._current = None
         self._connecting = threading.Lock()
         closed, self._closed = self._closed.is_set(), threading.Event()
@@ -83,45 +90,48 @@ class Pool:
         if timeout <= 0:
             raise expired()
         secure = endpoint.wants_tls if endpoint.wants_tls is not None else self._tls is not None
-        context: ssl.SSLContext | None = None
-        name = ""
-        if secure:
-            tls = self._tls or Tls()
-            context, name = (tls.context(), tls.server_name) if isinstance(tls, Tls) else (tls, "")
-        return connect(
-            endpoint.host,
-            endpoint.port,
-            timeout=timeout,
-            tls=context,
-            server_name=name,
-            keepalive=self._keepalive,
-            keepalive_timeout=self._keepalive_timeout,
-        )
+        context, name = secured(self._tls) if secure else (None, "")
+        try:
+            connection = connect(
+                endpoint.host,
+                endpoint.port,
+                timeout=timeout,
+                tls=context,
+                server_name=name,
+                keepalive=self._keepalive,
+                keepalive_timeout=self._keepalive_timeout,
+            )
+        except ValueError as error:  # what ssl says of a name
+            raise no_connection(error) from error
+        return connection
 
     def _connection(self, deadline: float | None) -> Connection:
         """The connection in use, or a new one; goes round the endpoints until ``deadline``."""
         patience = -1.0 if deadline is None else max(0.0, _left(deadline))
         if not self._connecting.acquire(timeout=patience):
-            raise expired()
+            raise expired(self._obstacle) from self._obstacle
         try:
             pause = _PAUSE_FIRST
             while True:
                 for health in self.balance.order(time.monotonic()):
                     if self._closed.is_set():
-                        raise TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+                        raise _closed_failure()
                     current = self._current
                     if current is not None and current.usable:
                         return current
                     try:
                         fresh = self._dial(health.endpoint, deadline)
                     except TransportFailure as failure:
+                        if failure.code == Code.UNAVAILABLE:
+                            self._obstacle = failure
                         if deadline is not None and _left(deadline) <= 0:
-                            raise expired(failure) from None
+                            raise expired(self._obstacle) from self._obstacle
                         self.balance.failed(health.endpoint, time.monotonic())
                     else:
                         self._sweep()
                         self._at[fresh] = health.endpoint
                         self._current = fresh
+                        self._obstacle = None
                         if self._closed.is_set():  # meanwhile, by another thread that could not see it yet
                             fresh.close("the client is closed")
                         return fresh
@@ -183,8 +193,10 @@ class Pool:
             try:
                 if connection is None or not connection.usable:
                     connection = self._connection(deadline)
+                    limit = _until(deadline)
                 if credentials.wanted:
                     credentials.log_in_over(connection, deadline)
+                    limit = _until(deadline)
                 identity = credentials.metadata
                 asked = True
                 answer = connection.unary(
@@ -203,6 +215,7 @@ class Pool:
                 if asked and credentials.refused(error) and refusals < _REFUSALS_MAX:
                     refusals += 1
                     credentials.expire(identity)
+                    limit = _until(deadline)
                     continue
                 fate = fate_of(error, asked=asked, loner=len(self.balance) == 1)
                 unknown = fate is Fate.UNKNOWN and not repeatable
@@ -215,24 +228,32 @@ class Pool:
                 if unknown and doubt is None:
                     doubt = error
                 self._turn_away(connection)
-                if deadline is not None and _left(deadline) <= 0:
-                    raise doubt or expired(error) from error
-            pause = self._rest(pause, deadline)
-            limit = None if deadline is None else _left(deadline)
+                failure = error
+            limit = _until(deadline)
+            if limit is None or limit > 0:
+                pause = self._rest(pause, deadline)
+                limit = _until(deadline)
+            if limit is not None and limit <= 0:
+                raise doubt or expired(failure) from failure
 
     def exchange_at(self, endpoint: str, path: bytes, message: bytes, *, timeout: float | None) -> bytes:
         """``exchange`` at one endpoint, over a connection for this call alone."""
         credentials = self._credentials
         deadline = None if timeout is None else time.monotonic() + timeout
+        if self._closed.is_set():
+            raise _closed_failure()
         connection = self._dial(parse(endpoint), deadline)
+        self._single.add(connection)
         try:
+            if self._closed.is_set():  # meanwhile, by another thread that could not see it yet
+                raise _closed_failure()
             for refusals in range(_REFUSALS_MAX + 1):
                 if credentials.wanted:
                     credentials.log_in_over(connection, deadline)
                 identity = credentials.metadata
                 try:
                     return connection.unary(
-                        path, message, metadata=identity, timeout=timeout, deadline=deadline
+                        path, message, metadata=identity, timeout=_until(deadline), deadline=deadline
                     )
                 except EtcdError as error:
                     if not credentials.refused(error) or refusals == _REFUSALS_MAX:
@@ -240,6 +261,7 @@ class Pool:
                     credentials.expire(identity)
             raise AssertionError("unreachable")
         finally:
+            self._single.discard(connection)
             connection.close()
 
 
@@ -275,5 +297,13 @@ class _Credentials(Credentials):
             self.lock.release()
 
 
+def _closed_failure() -> TransportFailure:
+    return TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
+
+
 def _left(deadline: float) -> float:
     return deadline - time.monotonic()
+
+
+def _until(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()

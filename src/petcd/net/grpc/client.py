@@ -11,8 +11,9 @@ A call ends in one of three ways: its answer; ``petcd.errors.EtcdError`` with th
 say. ``sent`` on it says whether the server may have acted on the call: where it is False, trying again
 elsewhere is safe whatever the call does.
 
-There is one future per unary call and no task; what several calls send in one iteration of the loop leaves
-in one write. Nothing here needs more than ``hpack`` and the standard library.
+There is one future per unary call and no task. A call that is alone leaves at once; what several calls send
+in one iteration of the loop leaves in a few writes. Nothing here needs more than ``hpack`` and the standard
+library.
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ class _ClientCall(Answered):
                 sent=self.sent and code != frames.REFUSED_STREAM,
             )
         )
+        self.conn.freed(self)
 
     def expire(self) -> None:
         self.deadline = 0.0
@@ -578,22 +580,31 @@ class ClientConnection:
         unfinished = sid in machine.senders
         if machine.forget(sid) is None or machine.failed:
             return
-        if call.lasting:
-            self._lasting -= 1
         if unfinished or not call.remote_closed:
             machine.put(frames.rst_stream(sid, frames.CANCEL))
             if not call.remote_closed:
                 machine.detach(sid)
+        self.freed(call)
+
+    def freed(self, call: _ClientCall) -> None:
+        """A call's stream is no more: there is room for another, or nothing left to stay for."""
+        if self.machine.failed:
+            return
+        if call.lasting:
+            self._lasting -= 1
         self.start_waiting()
-        if self.draining and not machine.streams and not self._waiting:
+        if self.draining and not self.machine.streams and not self._waiting:
             self.close()
 
     def start_waiting(self) -> None:
         machine = self.machine
-        while self._waiting and len(machine.streams) < machine.peer_streams_max and not self.draining:
+        while self._waiting and (self.draining or len(machine.streams) < machine.peer_streams_max):
             call = self._waiting.popleft()
             start, call.start = call.start, None
-            if start is not None:
+            if self.draining:
+                text = self._failure or "the connection is closing"
+                call.finish(TransportFailure(Code.UNAVAILABLE, text, sent=False))
+            elif start is not None:
                 start()
 
     def close(self) -> None:
@@ -604,6 +615,14 @@ class ClientConnection:
         self.lose("the connection was closed")
         if self._transport is not None:
             self._transport.close()
+
+    def retire(self) -> None:
+        """Take no more calls, and close when those under way have ended."""
+        if not self.closed:
+            self._useless(draining=True)
+            self.start_waiting()
+            if not self.machine.streams:
+                self.close()
 
     async def wait_closed(self, timeout: float) -> None:  # noqa: ASYNC109 - after it the socket is cut
         """After ``close``: until the socket is closed. TLS takes leave of the other side first."""
