@@ -20,16 +20,15 @@ from petcd.pb.wire import DecodeError
 from petcd.raft import ENTRY_NORMAL, ConfState, Snapshot, SnapshotMetadata
 from petcd.seams import Random
 from petcd.seams.disk import Disk
+from petcd.server.making import NewDataDir
 from petcd.server.membership import ClusterMember, Membership
 from petcd.server.restoring import membership_changes
 from petcd.server.snapshotting import membership_tree, snapshot_message, snapshot_record
 from petcd.storage import schema
 from petcd.storage.atrest import Changes, Database, build_backend
-from petcd.storage.datadir import DataDir
 from petcd.storage.memory_backend import MemoryBackend
 from petcd.storage.snapshots import Snapshotter
 from petcd.storage.wal import (
-    Wal,
     WalContents,
     WalEntry,
     WalSnapshot,
@@ -77,32 +76,31 @@ def back_up(
 ) -> None:
     """Make the copy of ``database`` and of what lies at ``paths``; without keys unless ``with_v3``.
 
-    Blocks. Raises: OSError, StorageError.
+    Nothing may be where the copy's database and log go, and a failure leaves what was there. Blocks.
+
+    Raises: OSError, StorageError.
     """
     place = newest_snapshot(disk, paths.snap, paths.wal)
     contents = read_log(disk, paths.wal, place if place.index else None)
     member = ClusterMember(random.getrandbits(63) | 1, (_PEER_URL,), _NAME)
     cluster_id = random.getrandbits(63) | 1
     conf_state = ConfState([member.id])
-    data = DataDir(disk, paths.target, paths.target_wal, logger)
-    try:
+    with NewDataDir(disk, paths.target, paths.target_wal, logger) as made:
         changes = dict(membership_changes([member], conf_state))
         if not with_v3:
             state = contents.hard_state
             changes[schema.META, schema.CONSISTENT_INDEX] = schema.encode_u64(state.commit)
             changes[schema.META, schema.TERM] = schema.encode_u64(state.term)
         without = (schema.MEMBERS, schema.MEMBERS_REMOVED) if with_v3 else schema.BUCKETS
-        build_backend(disk, data.backend_path, database, changes=changes, without=without)
+        build_backend(disk, made.data.backend_path, database, changes=changes, without=without)
         snapshot = None
         if place.index:
             tree = _tree(cluster_id, changes, place.index)
             snapshot = Snapshot(tree, SnapshotMetadata(conf_state, place.index, place.term))
-            Snapshotter(disk, data.snap, logger).save(snapshot_message(snapshot))
+            Snapshotter(disk, made.data.snap, logger).save(snapshot_message(snapshot))
         _write_log(
-            disk, data, Metadata(NodeID=member.id, ClusterID=cluster_id), snapshot, contents, with_v3, logger
+            made, Metadata(NodeID=member.id, ClusterID=cluster_id), snapshot, contents, with_v3, logger
         )
-    finally:
-        data.close()
 
 
 def _tree(cluster_id: int, changes: Changes, index: int) -> bytes:
@@ -116,8 +114,7 @@ def _tree(cluster_id: int, changes: Changes, index: int) -> bytes:
 
 
 def _write_log(
-    disk: Disk,
-    data: DataDir,
+    made: NewDataDir,
     metadata: Metadata,
     snapshot: Snapshot | None,
     contents: WalContents,
@@ -127,7 +124,7 @@ def _write_log(
     entries = [_translated(entry, logger, with_v3=with_v3) for entry in contents.entries]
     records = [(e.index, splice.entry(e.type, e.term, e.index, e.data)) for e in entries]
     state = encode_hard_state(*contents.hard_state)
-    wal = Wal.create(disk, data.wal, metadata.encode(), logger=logger)
+    wal = made.create_wal(metadata.encode())
     try:
         record = snapshot_record(snapshot) if snapshot is not None else None
         wal.write(wal.encode(records, state, True, record))

@@ -11,7 +11,8 @@ every member restored from the same file with the same arguments belongs to the 
     snap/*.snap       a raft snapshot at index n
     wal/              n entries of term 1 that add the n members, and the record of that snapshot
 
-The log comes last, and a directory without one is empty to a start. What a failed run made is removed.
+The log comes last, and a database without one is refused by a start. What a failed run made is removed, by
+a run that holds the directory's lock and found it empty under that (``petcd.server.making``).
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from petcd.server import ids
 from petcd.server.bootstrap import founding_members
 from petcd.server.config import Config
 from petcd.server.gotext import quote
+from petcd.server.making import NewDataDir
 from petcd.server.membership import ClusterMember, Membership
 from petcd.server.snapshotting import membership_tree, snapshot_message, snapshot_record
 from petcd.server.url import Url
 from petcd.storage import schema
 from petcd.storage.atrest import Changes, Database, build_backend, last_revision, open_database
-from petcd.storage.datadir import DataDir
 from petcd.storage.lmdb_backend import LmdbBackend
 from petcd.storage.snapshots import Snapshotter
-from petcd.storage.wal import Wal, encode_hard_state
+from petcd.storage.wal import encode_hard_state
 
 DIGEST_BYTES: Final = 32
 _SECTOR_BYTES: Final = 512
@@ -92,7 +93,7 @@ def restore(
     problem = config.local_peer_urls_problem(resolve)
     if problem:
         raise RestoreError(problem)
-    existed = _check_target(disk, config)
+    _check_target(disk, config)
     fields = {
         "path": path,
         "wal-dir": config.wal_path,
@@ -111,9 +112,6 @@ def restore(
         database = open_database(file)
         try:
             _restore(disk, database, config, options, logger, progress)
-        except BaseException:
-            _remove(disk, config, existed)
-            raise
         finally:
             database.close()
     finally:
@@ -121,24 +119,13 @@ def restore(
     logger.info("restored snapshot", **fields)
 
 
-def _check_target(disk: Disk, config: Config) -> bool:
-    """Whether the data directory is there, and empty. Raises: RestoreError when it may not be used."""
+def _check_target(disk: Disk, config: Config) -> None:
+    """Raises: RestoreError when something is there. Whether that still holds is looked at under the lock."""
     path = config.data_dir
-    existed = disk.exists(path)
-    if existed and (not disk.is_dir(path) or disk.listdir(path)):
+    if disk.exists(path) and (not disk.is_dir(path) or disk.listdir(path)):
         raise RestoreError(f"data-dir {quote(path)} not empty or could not be read")
     if config.wal_dir and disk.exists(config.wal_dir):
         raise RestoreError(f"wal-dir {quote(config.wal_dir)} exists")
-    return existed
-
-
-def _remove(disk: Disk, config: Config, existed: bool) -> None:
-    made = [config.member_dir if existed else config.data_dir]
-    if config.wal_dir:
-        made += [config.wal_dir, f"{config.wal_dir}.tmp"]
-    for path in made:
-        if disk.exists(path):
-            disk.remove_tree(path)
 
 
 # ---------------------------------------------------------------------- the file
@@ -203,20 +190,17 @@ def _restore(
         names = [name.decode("utf-8", "backslashreplace") for name in database.unknown]
         logger.warn("left out buckets that etcd does not know", buckets=names)
     size = database.size_bytes
-    data = DataDir(disk, config.data_dir, config.wal_dir, logger)
-    try:
+    with NewDataDir(disk, config.data_dir, config.wal_dir, logger) as made:
         build_backend(
             disk,
-            data.backend_path,
+            made.data.backend_path,
             database,
             changes=changes,
             without=(schema.MEMBERS, schema.MEMBERS_REMOVED),
             progress=lambda done: progress("restoring", min(done, size), size),
         )
         progress("restoring", size, size)
-        _write_log(disk, data, mine, members, cluster_id, conf_state, logger)
-    finally:
-        data.close()
+        _write_log(disk, made, mine, members, cluster_id, conf_state, logger)
 
 
 def membership_changes(members: list[ClusterMember], conf_state: ConfState) -> Changes:
@@ -261,7 +245,7 @@ def _revision_changes(database: Database, options: RestoreOptions, logger: Logge
 
 def _write_log(
     disk: Disk,
-    data: DataDir,
+    made: NewDataDir,
     mine: ClusterMember,
     members: list[ClusterMember],
     cluster_id: int,
@@ -269,7 +253,7 @@ def _write_log(
     logger: Logger,
 ) -> None:
     """The .snap file, then the log with its record."""
-    index = len(members)
+    index, data = len(members), made.data
     backend = LmdbBackend(data.backend_path, disk=disk, logger=logger)
     try:
         membership = Membership(cluster_id, backend)
@@ -283,13 +267,10 @@ def _write_log(
     for position, member in enumerate(members, 1):
         change = ConfChange(type=ADD_NODE, node_id=member.id, context=member.to_json().encode())
         records.append((position, splice.entry(ENTRY_CONF_CHANGE, _TERM, position, change.encode())))
-    wal = Wal.create(
-        disk,
-        data.wal,
+    wal = made.create_wal(
         Metadata(NodeID=mine.id, ClusterID=cluster_id).encode(),
         records,
         encode_hard_state(_TERM, members[0].id, index),
-        logger=logger,
     )
     try:
         wal.write(wal.encode((), None, True, snapshot_record(snapshot)))

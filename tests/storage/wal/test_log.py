@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import random
 from pathlib import Path
 
@@ -405,6 +407,50 @@ def test_a_full_disk_has_its_own_error() -> None:
     assert not wal.has_wal(other, DIR)
 
 
+@pytest.mark.parametrize("name", ["precious", f"{0:016x}-{0:016x}.wal"])
+def test_no_log_is_made_where_something_is(tmp_path: Path, name: str) -> None:
+    """Nor where its temporary directory would be; an empty directory is replaced."""
+    directory = tmp_path / "wal"
+    directory.mkdir()
+    (directory / name).write_text("data")
+    with pytest.raises(WriteFailed, match=f"{directory} is not empty"):
+        Wal.create(RealDisk(), str(directory), METADATA)
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["data"]
+    (directory / name).unlink()
+    Wal.create(RealDisk(), str(directory), METADATA, segment_bytes=4096).close()
+    temporary = tmp_path / "other.tmp"
+    temporary.mkdir()
+    (temporary / "precious").write_text("data")
+    with pytest.raises(WriteFailed, match=f"{temporary} is not empty"):
+        Wal.create(RealDisk(), str(tmp_path / "other"), METADATA)
+    assert (temporary / "precious").read_text() == "data"
+
+
+def test_a_failed_creation_leaves_nothing() -> None:
+    class Failing(FakeDisk):
+        left = 0
+
+        def step(self, what: str, path: str) -> None:
+            if what != "remove_tree":
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError(errno.EIO, "Input/output error", path)
+            super().step(what, path)
+
+    for left in itertools.count():
+        disk = Failing({"/": None, "/m": None})
+        disk.left = left
+        try:
+            log = Wal.create(disk, DIR, METADATA, segment_bytes=4096)
+        except WriteFailed:
+            assert set(disk.names) == {"/", "/m"}
+        else:
+            disk.left = 100
+            log.close()
+            break
+    assert left >= 7
+
+
 def test_only_synced_writes_are_timed_and_failpoints_stand_around_the_sync() -> None:
     disk = FakeDisk()
     disk.mkdir("/m")
@@ -434,7 +480,7 @@ def test_without_fsync_nothing_is_synced() -> None:
 def test_an_abandoned_creation_is_replaced() -> None:
     disk = FakeDisk()
     disk.mkdir(DIR + ".tmp")
-    disk.open(f"{DIR}.tmp/junk", create=True)
+    disk.open(f"{DIR}.tmp/{records.segment_name(0, 0)}", create=True).pwrite(b"torn", 0)
     create(disk).close()
     assert disk.listdir("/m") == ["wal"]
 

@@ -29,8 +29,6 @@ def _backup(context: Context) -> None:
         if not DISK.is_dir(path):
             fail(f"open {path}: no such file or directory")
     path = datadir.our_database(data_dir) or datadir.go_database(data_dir)
-    if datadir.our_database(paths.target) or DISK.exists(datadir.go_database(paths.target)):
-        fail(f"{paths.target}: there is a database already")
     try:
         with database(path, flags["timeout"]) as (_, found):
             back_up(DISK, SystemRandom(), found, paths, with_v3=flags["with-v3"], logger=logger())

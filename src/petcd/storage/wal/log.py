@@ -22,7 +22,9 @@ Source: contract/disk.md 2.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from petcd.counters import Histogram
@@ -141,8 +143,8 @@ class Wal:
     ) -> Wal:
         """Make a new log of ``metadata``, the zero snapshot record, and the first entries and hard state.
 
-        It appears whole: no crash leaves a log without its entries. An existing directory is replaced.
-        The caller has made sure that no log is there (``has_wal``). Raises: LockedError, WriteFailed.
+        It appears whole: no crash leaves a log without its entries, and no failure leaves anything. A
+        directory that exists must be empty. Raises: LockedError, WriteFailed.
         """
         wal = cls(
             disk,
@@ -157,11 +159,14 @@ class Wal:
         temporary = directory + ".tmp"
         name = segment_name(0, 0)
         try:
+            _check_empty(disk, directory)
             if disk.exists(temporary):
+                _check_empty(disk, temporary, but=name)
                 disk.remove_tree(temporary)
             disk.mkdir(temporary, mode=0o700)
-            file = disk.open(f"{temporary}/{name}", create=True, mode=0o600)
+            made, file = temporary, None
             try:
+                file = disk.open(f"{temporary}/{name}", create=True, mode=0o600)
                 _lock(file, f"{directory}/{name}")
                 file.allocate(segment_bytes)
                 head, crc = segment_head(0, metadata, None)
@@ -176,13 +181,15 @@ class Wal:
                 if not unsafe_no_fsync:
                     file.sync()
                     disk.sync_dir(temporary)
-                if disk.exists(directory):
-                    disk.remove_tree(directory)
                 disk.rename(temporary, directory)
+                made = directory
                 if not unsafe_no_fsync:
                     disk.sync_dir(_parent(directory))
             except BaseException:
-                file.close()
+                if file is not None:
+                    file.close()
+                with suppress(OSError):  # the first error is the one to be told
+                    disk.remove_tree(made)
                 raise
         except OSError as error:
             raise write_failed(directory, "create the write-ahead log", error) from error
@@ -525,6 +532,12 @@ def purge(disk: Disk, directory: str, suffix: str, keep: int, *, locked: bool) -
 def _lock(file: File, path: str) -> None:
     if not file.try_lock():
         raise LockedError(f"{path}: locked by another process")
+
+
+def _check_empty(disk: Disk, directory: str, *, but: str = "") -> None:
+    """Raises: OSError when there is anything but the file named; it may be somebody's data."""
+    if disk.exists(directory) and not {but}.issuperset(disk.listdir(directory)):
+        raise OSError(errno.ENOTEMPTY, f"{directory} is not empty")
 
 
 def _parent(path: str) -> str:
