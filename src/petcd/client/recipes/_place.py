@@ -112,8 +112,13 @@ class Place:
         """Give the lease back, and with it the key."""
         if self._guard is not None:
             self._guard.cancel()
-            await asyncio.gather(self._guard, return_exceptions=True)
-        await self._session.close()
+        try:
+            # Closing comes first: it ends the renewals before it waits for anything, so whoever is cancelled
+            # here leaves a lease that expires.
+            await self._session.close()
+        finally:
+            if self._guard is not None:
+                await asyncio.gather(self._guard, return_exceptions=True)
 
 
 class Holder:
