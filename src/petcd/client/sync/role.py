@@ -9,14 +9,11 @@ from typing import Any, Final
 
 from petcd.client.sync.calls import Call
 from petcd.errors import Code
-from petcd.net.grpc.answers import AnswerParser, Request
+from petcd.net.grpc.answers import AnswerParser, Request, request_fields
 from petcd.net.grpc.client import CLIENT_LIMITS, USER_AGENT, Metadata, TransportFailure
 from petcd.net.grpc.status import MESSAGE_FRAME, MESSAGE_PREFIX
 from petcd.net.http2 import frames
 from petcd.net.http2.frames import END_HEADERS, END_STREAM, FRAME, HEADERS
-
-_SENSITIVE: Final = frozenset((b"token", b"authorization"))
-
 
 class Role(AnswerParser):
     """What a connection's calls have sent and what they get."""
@@ -87,19 +84,7 @@ class Role(AnswerParser):
         self.queue(sid, MESSAGE_PREFIX.pack(0, size - 5) + message, b"", None)
 
     def _fields(self, request: Request) -> list[Any]:
-        """A request's header fields; tokens are marked never to be indexed (RFC 7541 7.1.3)."""
-        path, metadata = request
-        fields: list[Any] = [
-            (b":method", b"POST"),
-            (b":scheme", self._scheme),
-            (b":path", path),
-            (b":authority", self._authority),
-            (b"content-type", b"application/grpc"),
-            (b"te", b"trailers"),
-            (b"user-agent", USER_AGENT),
-        ]
-        fields += [(name, value, name in _SENSITIVE) for name, value in metadata]
-        return fields
+        return request_fields(request, self._scheme, self._authority, USER_AGENT)
 
     # --- receiving --------------------------------------------------------------------------------------
 

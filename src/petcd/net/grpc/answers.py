@@ -19,6 +19,7 @@ from petcd.net.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME, HEADERS
 from petcd.net.http2.headers import Field, HeaderDecoder, HeaderEncoder, literal
 from petcd.net.http2.limits import Limits
 
+_SENSITIVE: Final = frozenset((b"token", b"authorization"))
 _LAST_HEAD: Final = END_HEADERS | END_STREAM
 _COARSE_SECONDS: Final = 0.5
 _STEPS_PER_SECOND: Final = 20
@@ -27,6 +28,22 @@ _LIMITS_MAX: Final = 32
 
 Request = tuple[bytes, tuple[tuple[bytes, bytes], ...]]
 """A method's path and the metadata."""
+
+
+def request_fields(request: Request, scheme: bytes, authority: bytes, agent: bytes) -> list[Any]:
+    """A request's header fields; tokens are marked never to be indexed (RFC 7541 7.1.3)."""
+    path, metadata = request
+    fields: list[Any] = [
+        (b":method", b"POST"),
+        (b":scheme", scheme),
+        (b":path", path),
+        (b":authority", authority),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        (b"user-agent", agent),
+    ]
+    fields += [(name, value, name in _SENSITIVE) for name, value in metadata]
+    return fields
 
 
 class ResponseHead:

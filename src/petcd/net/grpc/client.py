@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from petcd.errors import Code, EtcdError, StatusError, from_wire
 from petcd.net.deadlines import TICK_SECONDS, Deadlines
-from petcd.net.grpc.answers import Answered, AnswerParser, Request, ResponseHead
+from petcd.net.grpc.answers import Answered, AnswerParser, Request, ResponseHead, request_fields
 from petcd.net.grpc.messages import GrpcFault, MessageReader
 from petcd.net.grpc.status import HTTP_TO_CODE, MESSAGE_FRAME, MESSAGE_PREFIX
 from petcd.net.http2 import frames
@@ -51,7 +51,6 @@ CLIENT_LIMITS: Final = Limits(
 )
 """A client trusts its server more than the other way round, and takes answers of any size."""
 
-_SENSITIVE: Final = frozenset((b"token", b"authorization"))
 _KEEPALIVE_ROUND: Final = 4
 _HELD_BYTES_MAX: Final = 4 << 20
 _PARTS_MAX: Final = 64
@@ -780,16 +779,4 @@ class ClientConnection:
         )
 
     def _fields(self, request: Request) -> list[Any]:
-        """A request's header fields; tokens are marked never to be indexed (RFC 7541 7.1.3)."""
-        path, metadata = request
-        fields: list[Any] = [
-            (b":method", b"POST"),
-            (b":scheme", self._scheme),
-            (b":path", path),
-            (b":authority", self._authority),
-            (b"content-type", b"application/grpc"),
-            (b"te", b"trailers"),
-            (b"user-agent", self._user_agent),
-        ]
-        fields += [(name, value, name in _SENSITIVE) for name, value in metadata]
-        return fields
+        return request_fields(request, self._scheme, self._authority, self._user_agent)
