@@ -7,6 +7,9 @@ again after it.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -66,12 +69,24 @@ class Node(Command):
         return found
 
 
+def main(root: Node, arguments: Sequence[str] | None, *, again_on_stdout: bool = False) -> int:
+    """``execute``; without arguments, those of the process are taken, and it ends as a Go program does: a
+    closed pipe ends it by its signal, and so does an interrupt, once what was begun is cleaned away."""
+    if arguments is not None:
+        return execute(root, arguments, again_on_stdout=again_on_stdout)
+    try:
+        return execute(root, sys.argv[1:], again_on_stdout=again_on_stdout)
+    except BrokenPipeError:
+        number = signal.SIGPIPE
+    except KeyboardInterrupt:
+        number = signal.SIGINT
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number
+
+
 def execute(root: Node, arguments: Sequence[str], *, again_on_stdout: bool = False) -> int:
     """Run one command line; the exit status. ``again_on_stdout`` is how etcd-dump-db repeats a mistake."""
-    if arguments and arguments[0] in ("__complete", "__completeNoDesc"):
-        from petcd.cli.etcdctl import complete
-
-        return complete.run(root, list(arguments[1:]), described=arguments[0] == "__complete")
     if arguments and arguments[0] in ("__complete", "__completeNoDesc"):
         from petcd.cli.etcdctl import complete
 

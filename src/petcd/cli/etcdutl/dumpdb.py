@@ -6,7 +6,6 @@ A path is that of a data directory or of a database file, of etcd or of petcd, o
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from petcd.cli.etcdctl.commands import ERROR, Exit, complain, write
 from petcd.cli.etcdctl.golang import ParseError, parse_int, quote
 from petcd.cli.etcdctl.grammar import boolean, unsigned
-from petcd.cli.etcdutl.commands import Node, Tool, execute
+from petcd.cli.etcdutl import commands
+from petcd.cli.etcdutl.commands import Node, Tool
 from petcd.cli.etcdutl.dbtext import DECODERS, key_record
 from petcd.cli.etcdutl.files import DISK, database, opened
 from petcd.storage.bbolt import BboltFile
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from petcd.cli.etcdutl.tree import TIMEOUT, dump_db
 
     root = Node("etcd-dump-db", "Lists what a database holds.", children=dump_db(), persistent=(TIMEOUT,))
-    return execute(root, sys.argv[1:] if arguments is None else arguments, again_on_stdout=True)
+    return commands.main(root, arguments, again_on_stdout=True)
 
 
 _TOOLS: Final = {

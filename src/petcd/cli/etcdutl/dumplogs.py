@@ -5,13 +5,14 @@ The flags are those of a Go program: one dash does as well as two.
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from petcd.cli.etcdctl.commands import ERROR, Exit, complain, write
 from petcd.cli.etcdctl.grammar import Flag, boolean, string, unsigned
-from petcd.cli.etcdutl.commands import Node, Tool, execute
+from petcd.cli.etcdutl import commands
+from petcd.cli.etcdutl.commands import Node, Tool
 from petcd.cli.etcdutl.entrylines import NORMAL, TYPES, decoded, line, raw_lines
 from petcd.cli.etcdutl.files import DISK, fail
 from petcd.pb.etcdserverpb import Metadata
@@ -50,6 +51,8 @@ def _dump(context: Context) -> None:
             _dump_raw(wal_dir)
         else:
             _dump_entries(context, data_dir, wal_dir)
+    except BrokenPipeError:
+        raise  # of our own output
     except (OSError, StorageError) as error:
         fail(f"Failed reading WAL: {error}")
 
@@ -149,8 +152,18 @@ class _Decoder:
         import subprocess
 
         try:
+            words = shlex.split(command)
+        except ValueError as error:
+            fail(f"{command}: {str(error).lower()}")
+        if not words:
+            fail("-stream-decoder names no program")
+        try:
             self._process = subprocess.Popen(
-                shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                errors="surrogateescape",
             )
         except OSError as error:
             fail(f"{command}: {(error.strerror or str(error)).lower()}")
@@ -162,9 +175,12 @@ class _Decoder:
         try:
             out.write(data.hex() + "\n")
             out.flush()
+            answer = back.readline()
         except BrokenPipeError:
+            answer = ""
+        if not answer:
             fail("the decoder has ended")
-        status, *rest = back.readline().rstrip("\n").split("|")
+        status, *rest = answer.rstrip("\n").split("|")
         if not rest:
             return f"\tdecoder output format is not right, print output anyway\t{status}"
         if len(rest) > 1:
@@ -172,8 +188,9 @@ class _Decoder:
         return f"\t{status}\t{''.join(rest)}"
 
     def close(self) -> None:
-        with self._process:
-            pass  # closes its pipes and waits
+        # Closes its pipes and waits. It may have left what was written last.
+        with contextlib.suppress(BrokenPipeError), self._process:
+            pass
 
 
 # ---------------------------------------------------------------------- records as they are
@@ -197,7 +214,7 @@ def _dump_raw(wal_dir: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """``etcd-dump-logs``."""
     root = Node("etcd-dump-logs", "Lists the entries of a write-ahead log.", "dumplogs")
-    return execute(root, sys.argv[1:] if arguments is None else arguments)
+    return commands.main(root, arguments)
 
 
 _TEXT: Final = "Lists the entries of the write-ahead log in a data directory."
