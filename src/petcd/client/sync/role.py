@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from petcd.client.sync.calls import Call
 from petcd.errors import Code
@@ -14,6 +14,7 @@ from petcd.net.grpc.client import CLIENT_LIMITS, USER_AGENT, Metadata, Transport
 from petcd.net.grpc.status import MESSAGE_FRAME, MESSAGE_PREFIX
 from petcd.net.http2 import frames
 from petcd.net.http2.frames import END_HEADERS, END_STREAM, FRAME, HEADERS
+
 
 class Role(AnswerParser):
     """What a connection's calls have sent and what they get."""
