@@ -338,6 +338,23 @@ def test_dump_db_scans_what_is_left(petcd_source: Source, tmp_path: Path, utl: C
     assert re.search(r"Reading page \d+ failed: .*\. Continuing\.\.\.", err)
 
 
+def test_dump_db_scans_behind_a_damaged_record(
+    petcd_source: Source, tmp_path: Path, utl: Callable[..., Ran]
+) -> None:
+    content = bytearray(petcd_source.whole.path.read_bytes())
+    content[content.index(b"\x0a\x03one\x10")] = 0xFF
+    path = tmp_path / "broken.db"
+    path.write_bytes(content)
+    whole = utl("dump-db", "scan-keys", petcd_source.whole.path, 0)[1].splitlines()
+    status, out, err = utl("dump-db", "scan-keys", path, 0)
+    assert status == 0
+    (lost,) = set(whole) - set(out.splitlines())
+    match = re.match(r'pageID=(\d+), index=(\d+)/.* value=\[key "one" ', lost)
+    assert match is not None
+    assert err.startswith(f"Reading page {match[1]} failed: record {match[2]}: ")
+    assert err.endswith(". Continuing...\n")
+
+
 def test_dump_db_refusals(petcd_source: Source, utl: Callable[..., Ran], capfd: Capture) -> None:
     def refused(text: str, *words: object) -> None:
         status, out, err = utl("dump-db", *words)

@@ -15,11 +15,12 @@ from petcd.cli.etcdctl.golang import ParseError, parse_int, quote
 from petcd.cli.etcdctl.grammar import boolean, unsigned
 from petcd.cli.etcdutl import commands
 from petcd.cli.etcdutl.commands import Node, Tool
+from petcd.cli.etcdutl.datadir import go_database, our_database
 from petcd.cli.etcdutl.dbtext import DECODERS, key_record
 from petcd.cli.etcdutl.files import DISK, database, opened
+from petcd.pb.wire import DecodeError
 from petcd.storage.bbolt import BboltFile
 from petcd.storage.errors import CorruptError
-from petcd.storage.lmdb_backend import FILE_NAME, GO_FILE_NAME
 
 if TYPE_CHECKING:
     from petcd.cli.etcdctl.context import Context
@@ -46,9 +47,7 @@ def _path(given: str) -> str:
     """The database at or below a path."""
     path = given
     if DISK.is_dir(given):
-        snap = f"{given.rstrip('/')}/member/snap"
-        ours = f"{snap}/{FILE_NAME}"
-        path = ours if DISK.exists(ours) else f"{snap}/{GO_FILE_NAME}"
+        path = our_database(given) or go_database(given)
     if not DISK.exists(path):
         _fatal(f"{quote(path)} does not exist")
     return path
@@ -120,8 +119,14 @@ def _scan(context: Context) -> None:
             for at, (key, value) in enumerate(pairs):
                 if len(key) not in _REVISION_BYTES or key[8:9] != b"_":
                     break  # of another bucket
-                if not start or int.from_bytes(key[:8], "big") >= start:
-                    write(f"pageID={number}, index={at}/{len(pairs) - 1}, {key_record(key, value)}\n")
+                if start and int.from_bytes(key[:8], "big") < start:
+                    continue
+                try:
+                    record = key_record(key, value)
+                except DecodeError as error:
+                    complain(f"Reading page {number} failed: record {at}: {error}. Continuing...")
+                else:
+                    write(f"pageID={number}, index={at}/{len(pairs) - 1}, {record}\n")
             number += pages
 
 
