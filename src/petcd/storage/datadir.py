@@ -16,7 +16,7 @@ from typing import Final
 
 from petcd.logs import NULL, Logger
 from petcd.seams.disk import Disk, File
-from petcd.storage.errors import LockedError, WrittenByGoError, write_failed
+from petcd.storage.errors import IncompatibleError, LockedError, WrittenByGoError, write_failed
 from petcd.storage.lmdb_backend import FILE_NAME, GO_FILE_NAME
 from petcd.storage.wal.reader import has_wal
 
@@ -110,6 +110,14 @@ class DataDir:
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.close()
+
+
+def two_databases(snap: str) -> IncompatibleError:
+    """Only who put the second one there can say which of them is the member's."""
+    return IncompatibleError(
+        f"{snap}: there is a database of Go etcd ({GO_FILE_NAME}) beside the one of petcd ({FILE_NAME}), so "
+        "that it is not clear which of them counts; move the other one away"
+    )
 
 
 def _parent(path: str) -> str:

@@ -55,6 +55,7 @@ from petcd.storage.lmdb_access import (
     put_pairs,
 )
 from petcd.storage.lmdb_file import check_file, newest_meta
+from petcd.storage.ownership import keep_owner
 from petcd.storage.schema import (
     FIXED_KEYS,
     META,
@@ -384,7 +385,7 @@ class LmdbBackend(BufferedBackend):
             self._disk.remove(path)
         try:
             self._handle.env.copy(path, compact=True)
-            os.chmod(path, 0o600)  # noqa: PTH101 - LMDB makes copies with the umask's mode
+            keep_owner(self._path, path)  # LMDB makes copies with the umask's mode
         except (OSError, lmdb.Error):
             # On a full disk the half copy must not stay.
             self._disk.remove(path)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from petcd.cli.etcdctl.commands import complain
-from petcd.cli.etcdutl.files import DISK
+from petcd.cli.etcdutl.files import DISK, is_at
 from petcd.storage.bbolt import BboltFile, write_database
 from petcd.storage.bbolt.writer import Overrides
-from petcd.storage.datadir import DataDir
+from petcd.storage.datadir import BACKUP_NAME, DataDir, two_databases
 from petcd.storage.errors import IncompatibleError, LockedError, StorageError
 from petcd.storage.lmdb_backend import FILE_NAME, GO_FILE_NAME, LmdbBackend
+from petcd.storage.ownership import keep_owner
 
 _POLL_SECONDS: Final = 0.05
 _SAY_SECONDS: Final = 1.0
@@ -30,9 +31,19 @@ def snap_dir(data_dir: str) -> str:
 
 
 def our_database(data_dir: str) -> str:
-    """The path of our database, empty when there is none."""
+    """The path of our database; empty when there is none, or only one that a broken-off conversion left.
+
+    Raises: IncompatibleError when Go's is there, too, for another reason (``server.takeover.backup``).
+    """
     path = f"{snap_dir(data_dir)}/{FILE_NAME}"
-    return path if DISK.exists(path) else ""
+    if not DISK.exists(path):
+        return ""
+    if not DISK.exists(go_database(data_dir)):
+        return path
+    pending = f"{data_dir.rstrip('/')}/{BACKUP_NAME}.tmp"
+    if not DISK.exists(pending) or DISK.exists(f"{pending}/snap/{GO_FILE_NAME}"):
+        raise two_databases(snap_dir(data_dir))
+    return ""
 
 
 def go_database(data_dir: str) -> str:
@@ -61,44 +72,68 @@ def our_backend(data_dir: str, timeout: int, waiting: str = "") -> Iterator[Lmdb
         data.close()
 
 
-def rewrite_go_database(
-    path: str, timeout: int, waiting: str = "", overrides: Overrides | None = None
-) -> None:
-    """Write Go's database at ``path`` anew, without its free pages and with ``overrides``.
+def _as_it_is(_database: BboltFile) -> Overrides:
+    return {}
 
-    Waits as ``our_backend``. Raises: OSError when it is not there, StorageError.
+
+def rewrite_go_database(
+    path: str,
+    timeout: int,
+    waiting: str = "",
+    choose: Callable[[BboltFile], Overrides | None] = _as_it_is,
+) -> None:
+    """Write Go's database at ``path`` anew, without its free pages.
+
+    ``choose`` looks at it, under the lock, and says what is to be written instead of what is there; None
+    leaves the file alone. Waits as ``our_backend``. Raises: OSError when it is not there, StorageError.
     """
-    number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    wait = _Wait(timeout, waiting)
-    try:
-        while not _try_exclusively(number):
-            wait.more()
+    with _exclusively(path, _Wait(timeout, waiting)):
         file = DISK.open(path, readonly=True)
         try:
             database = BboltFile(file)
+            overrides = choose(database)
+            if overrides is None:
+                return
             if database.unknown:
                 name = database.unknown[0].decode(errors="backslashreplace")
                 raise IncompatibleError(f"{path}: it has a bucket that is not etcd's, {name}")
             _rewrite(database, path, overrides)
         finally:
             file.close()
-    finally:
-        os.close(number)
 
 
-def _rewrite(database: BboltFile, path: str, overrides: Overrides | None) -> None:
+def _rewrite(database: BboltFile, path: str, overrides: Overrides) -> None:
+    directory, _, name = path.rpartition("/")
+    for leftover in DISK.listdir(directory):
+        if leftover.startswith(f"{name}.tmp."):  # of a run that was killed; Go names its own so, too
+            DISK.remove(f"{directory}/{leftover}")
     temporary = f"{path}.tmp.{os.getpid()}"
     made = DISK.open(temporary, create=True, exclusive=True)
     try:
         for _ in write_database(database, made, overrides=overrides):
             pass
+        keep_owner(path, temporary)
     except BaseException:
         DISK.remove(temporary)
         raise
     finally:
         made.close()
     DISK.rename(temporary, path)
-    DISK.sync_dir(path.rpartition("/")[0])
+    DISK.sync_dir(directory)
+
+
+@contextmanager
+def _exclusively(path: str, wait: _Wait) -> Iterator[None]:
+    """Hold Go's lock on the file that has this name when the lock is there."""
+    while True:
+        number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if _try_exclusively(number) and is_at(number, path):
+                yield
+                return
+        finally:
+            os.close(number)
+        wait.more()
 
 
 def _try_exclusively(number: int) -> bool:

@@ -19,13 +19,15 @@ def _defrag(context: Context) -> None:
 
     data_dir: str = context.flags["data-dir"]
     timeout = context.flags["timeout"]
-    path = our_database(data_dir) or go_database(data_dir)
-    waiting = (
-        f"waiting for etcd to close and release its lock on {quote(path)}. "
-        "To defrag a running etcd instance, use `etcdctl defrag` instead."
-    )
+    path = go_database(data_dir)
     try:
-        if our_database(data_dir):
+        ours = our_database(data_dir)
+        path = ours or path
+        waiting = (
+            f"waiting for etcd to close and release its lock on {quote(path)}. "
+            "To defrag a running etcd instance, use `etcdctl defrag` instead."
+        )
+        if ours:
             with our_backend(data_dir, timeout, waiting) as backend:
                 backend.defragment(lambda: None)
         else:

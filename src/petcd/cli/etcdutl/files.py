@@ -64,33 +64,47 @@ def opened(path: str) -> Iterator[File]:
 @contextmanager
 def database(path: str, timeout: int = 0) -> Iterator[tuple[File, Database]]:
     """The database at ``path``, of either kind, locked against servers. ``timeout`` as in ``locked``."""
-    with opened(path) as file:
+    # Opened under the lock: what was there before may have been replaced.
+    with locked_as_it_is(path, timeout), opened(path) as file:
         if not file.size():
             fail(f"write {path}: bad file descriptor")
-        with locked(path, ours=is_ours(file), timeout=timeout):
-            try:
-                found = open_database(file)
-            except UnrecognizedError:
-                fail("invalid database")
-            try:
-                yield file, found
-            finally:
-                found.close()
+        try:
+            found = open_database(file)
+        except UnrecognizedError:
+            fail("invalid database")
+        try:
+            yield file, found
+        finally:
+            found.close()
 
 
 @contextmanager
 def locked(path: str, *, ours: bool, timeout: int) -> Iterator[None]:
     """Hold the shared lock; wait ``timeout`` nanoseconds for it (0: for ever). Raises: Exit."""
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    deadline = time.monotonic() + timeout / 1e9
+    while True:
+        try:
+            number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            fail(os_text("open", path, error))
+        try:
+            if _try_lock(number, ours=ours) and is_at(number, path):
+                yield
+                return
+        finally:
+            os.close(number)
+        if timeout and time.monotonic() >= deadline:
+            fail("timeout")
+        time.sleep(_POLL_SECONDS)
+
+
+def is_at(number: int, path: str) -> bool:
+    """Whether the open file still has this name. Who waits for a lock asks: a server that defragments puts
+    another file in its place, and the lock of the one before says nothing about that."""
     try:
-        deadline = time.monotonic() + timeout / 1e9
-        while not _try_lock(number, ours=ours):
-            if timeout and time.monotonic() >= deadline:
-                fail("timeout")
-            time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(number)
+        return os.path.samestat(os.fstat(number), os.stat(path))  # noqa: PTH116 - no need of an object
+    except FileNotFoundError:
+        return False
 
 
 def locked_as_it_is(path: str, timeout: int) -> AbstractContextManager[None]:

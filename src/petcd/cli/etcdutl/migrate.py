@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from petcd.cli.etcdctl.context import Context
     from petcd.logs import Logger
     from petcd.server.schemaversion import Version
+    from petcd.storage.backend import Backend, View
+    from petcd.storage.bbolt.writer import Overrides
     from petcd.storage.wal import WalEntry
 
 
 def _migrate(context: Context) -> None:
     from petcd.cli.etcdutl import datadir
     from petcd.cli.etcdutl.files import check_exists
-    from petcd.cli.etcdutl.files import database as opened
     from petcd.cli.etcdutl.snapshot import logger
     from petcd.storage.schema import META, STORAGE_VERSION, TERM
 
@@ -28,12 +29,15 @@ def _migrate(context: Context) -> None:
     timeout: int = flags["timeout"]
     target = _target(flags["target-version"])
     log = logger()
-    path = datadir.our_database(data_dir)
-    if path:
-        entries = _entries(data_dir)
+
+    def plan(found: Backend | View) -> tuple[bytes | None] | None:
+        # Under the lock: the member may have stopped a moment ago, after writing more.
+        values = found.get(META, STORAGE_VERSION), found.get(META, TERM)
+        return _plan(values, target, _entries(data_dir), log, force=flags["force"])
+
+    if datadir.our_database(data_dir):
         with datadir.our_backend(data_dir, timeout) as backend:
-            values = backend.get(META, STORAGE_VERSION), backend.get(META, TERM)
-            change = _plan(values, target, entries, log, force=flags["force"])
+            change = plan(backend)
             if change is None:
                 return
             if change[0]:
@@ -42,15 +46,14 @@ def _migrate(context: Context) -> None:
                 backend.delete(META, STORAGE_VERSION)
             backend.flush(lambda: None)
         return
+
+    def overrides(found: View) -> Overrides | None:
+        change = plan(found)
+        return None if change is None else {(META, STORAGE_VERSION): change[0]}
+
     path = datadir.go_database(data_dir)
     check_exists(path)
-    entries = _entries(data_dir)
-    with opened(path, timeout) as (_, database):
-        values = database.get(META, STORAGE_VERSION), database.get(META, TERM)
-    change = _plan(values, target, entries, log, force=flags["force"])
-    if change is not None:
-        overrides = {(META, STORAGE_VERSION): change[0]}
-        datadir.rewrite_go_database(path, timeout, overrides=overrides)
+    datadir.rewrite_go_database(path, timeout, choose=overrides)
 
 
 def _target(text: str) -> Version:

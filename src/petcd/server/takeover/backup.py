@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import Final
 
 from petcd.seams.disk import Disk
-from petcd.storage.datadir import BACKUP_NAME, DataDir
+from petcd.storage.datadir import BACKUP_NAME, DataDir, two_databases
 from petcd.storage.errors import IncompatibleError
 from petcd.storage.lmdb_backend import FILE_NAME, GO_FILE_NAME
 
@@ -49,10 +49,7 @@ class Backup:
         disk, data = self._disk, self._data
         pending = disk.exists(self._temporary)
         if data.has_backend() and not pending:
-            raise IncompatibleError(
-                f"{data.snap}: there is a database of Go etcd ({GO_FILE_NAME}) beside the one of petcd "
-                f"({FILE_NAME}), so that it is not clear which of them counts; move the other one away"
-            )
+            raise two_databases(data.snap)
         if disk.exists(f"{self._temporary}/snap/{GO_FILE_NAME}"):
             raise IncompatibleError(
                 f"{self._temporary}: it holds a database of Go etcd, and {data.snap} another; move away the "
