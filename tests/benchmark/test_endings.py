@@ -134,3 +134,27 @@ def test_a_server_that_is_back_soon() -> None:
         assert answered(out) + failed == 400
         assert failed <= 5
         assert answered(out) <= revision(server) - before <= 400
+
+
+@pytest.mark.parametrize(
+    ("command", "reports"),
+    [
+        ("watch", ("\nWatch events received summary:",)),
+        ("watch-latency", ("\nPut summary:", "\nWatch events")),
+    ],
+)
+def test_watches_do_not_outlive_the_server(command: str, reports: tuple[str, ...]) -> None:
+    """Events may be lost then, so nobody could say when the run is over."""
+    with serving("petcd") as server:
+        before = revision(server)
+        with running(
+            f"--endpoints={server.endpoint}", command, "--put-rate=200", "--put-total=100000"
+        ) as process:
+            wait_for_revision(server, before + 30)
+            server.kill()
+            out, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert err.startswith("Error: ")
+    for report in reports:
+        summary = out.partition(f"{report}")[2]
+        assert answered(summary) > 20

@@ -59,6 +59,7 @@ async def _take(stream: WatchStream, expected: int, report: Report) -> None:
 
 
 async def _put(channel: Channel, keys: Iterator[bytes], pacer: Pacer) -> None:
+    """One client's puts. One that fails ends the run: nobody knows which events are still to come."""
     for key in keys:
         await pacer.wait()
         await channel.unary(paths.PUT, pb.PutRequest(key=key, value=_VALUE).encode())
