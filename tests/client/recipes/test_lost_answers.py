@@ -7,14 +7,26 @@ killing any.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import pytest
 from tests.client.recipes.helpers import run
 from tests.servers import Server
 
-from petcd.client import Client, Comparison, Delete, Get, LeaseLost, Put, TransportFailure, Txn, TxnResult
+from petcd.client import (
+    Client,
+    Comparison,
+    Delete,
+    Get,
+    LeaseLost,
+    Put,
+    PutResult,
+    TransportFailure,
+    Txn,
+    TxnResult,
+)
 from petcd.client.recipes import (
     Attempt,
     Barrier,
@@ -28,6 +40,7 @@ from petcd.client.recipes import (
 )
 from petcd.errors import Code, LeaseNotFound
 
+T = TypeVar("T")
 Operations = Sequence[Get | Put | Delete | Txn]
 
 
@@ -58,6 +71,35 @@ class Forgetful(Client):
                 assert not await super().txn(when, then, otherwise)
             except LeaseNotFound:
                 continue
+
+
+class Delayed(Client):
+    """Carries every write out and loses the first answer; then copies of all earlier writes arrive."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self._copies: list[Callable[[], Awaitable[object]]] = []
+        self._lose = True
+
+    async def _write(self, write: Callable[[], Awaitable[T]]) -> T:
+        result = await write()
+        earlier = list(self._copies)
+        self._copies.append(write)
+        self._lose = not self._lose
+        if not self._lose:
+            for copy in earlier:
+                await copy()
+            raise TransportFailure(Code.UNAVAILABLE, "the answer is lost", sent=True)
+        return result
+
+    async def put(self, *args: Any, **kwargs: Any) -> PutResult:
+        return await self._write(functools.partial(super().put, *args, **kwargs))
+
+    async def txn(
+        self, when: Sequence[Comparison] = (), then: Operations = (), otherwise: Operations = ()
+    ) -> TxnResult:
+        send = functools.partial(super().txn, when, then, otherwise)
+        return await (send() if all(isinstance(operation, Get) for operation in then) else self._write(send))
 
 
 class Stuck(Client):
@@ -194,6 +236,21 @@ def test_transactions_are_carried_out_once(server: Server) -> None:
                 assert (await other.get("late/blind")).value == b"theirs"
             await client.send_all_again()
             assert (await other.get("late/counter")).value == b"12"
+
+    run(main)
+
+
+def test_a_late_copy_does_not_hide_a_commit(server: Server) -> None:
+    async def main() -> None:
+        async with Delayed(server.endpoint) as client, Stm(client, "delayed/marks") as stm:
+            await client.delete("delayed/counter")
+
+            async def increment(tx: Attempt) -> None:
+                tx.put("delayed/counter", str(int(await tx.get("delayed/counter") or 0) + 1))
+
+            for number in range(1, 4):
+                await stm.run(increment)
+                assert (await client.get("delayed/counter")).value == b"%d" % number
 
     run(main)
 

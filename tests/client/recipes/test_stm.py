@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from tests.client.recipes.helpers import lease_of, run, wait_keys
 from tests.servers import Server
 
-from petcd.client import Client, LeaseLost
+from petcd.client import Client, Comparison, Get, LeaseLost, TransportFailure, TxnResult
+from petcd.client.kv import Operation
 from petcd.client.recipes import Attempt, Stm
+from petcd.errors import Code
 
 
 async def increment(tx: Attempt) -> int:
@@ -200,5 +203,79 @@ def test_a_commit_whose_lease_is_gone_says_so(server: Server) -> None:
                 await transactions.run(increment)
             assert (await client.get("stm/counter")).value == before
             assert await transactions.run(increment) == int(before or 0) + 1
+
+    run(main)
+
+
+def test_reads_side_by_side_see_one_revision(server: Server) -> None:
+    class Changing(Client):
+        """Just before the second key is read for the first time, both change."""
+
+        changed = False
+
+        async def txn(
+            self,
+            when: Sequence[Comparison] = (),
+            then: Sequence[Operation] = (),
+            otherwise: Sequence[Operation] = (),
+        ) -> TxnResult:
+            if not self.changed and then and isinstance(then[0], Get) and then[0].key == b"stm/side/b":
+                self.changed = True
+                await self.put("stm/side/a", "2")
+                await self.put("stm/side/b", "2")
+            return await super().txn(when, then, otherwise)
+
+    async def main() -> None:
+        async with Changing(server.endpoint) as client, Stm(client) as transactions:
+            await client.put("stm/side/a", "1")
+            await client.put("stm/side/b", "1")
+
+            async def both(tx: Attempt) -> list[bytes | None]:
+                return await asyncio.gather(tx.get("stm/side/a"), tx.get("stm/side/b"))
+
+            assert await transactions.run(both) == [b"1", b"1"]
+            assert await transactions.run(both) == [b"2", b"2"]
+
+    run(main)
+
+
+def test_a_failed_commit_cannot_be_carried_out_later(server: Server) -> None:
+    class Late(Client):
+        """The first commit is not answered, and arrives when it is told to."""
+
+        commit: tuple[Sequence[Comparison], Sequence[Operation], Sequence[Operation]] | None = None
+
+        async def txn(
+            self,
+            when: Sequence[Comparison] = (),
+            then: Sequence[Operation] = (),
+            otherwise: Sequence[Operation] = (),
+        ) -> TxnResult:
+            if self.commit is None and len(then) == 2:
+                self.commit = (when, then, otherwise)
+                await self.put("stm/late/key", "")
+                raise TransportFailure(Code.UNAVAILABLE, "the answer is lost", sent=True)
+            return await super().txn(when, then, otherwise)
+
+        async def arrive(self) -> None:
+            assert self.commit is not None
+            await super().txn(*self.commit)
+
+    async def main() -> None:
+        async with Late(server.endpoint) as client, Stm(client) as transactions:
+            await client.delete("stm/late/", prefix=True)
+            runs = 0
+
+            async def where_absent(tx: Attempt) -> None:
+                nonlocal runs
+                runs += 1
+                if runs == 2:
+                    await client.delete("stm/late/key")
+                    await client.arrive()
+                if await tx.get("stm/late/key") is None:
+                    tx.put(f"stm/late/run/{runs}", "")
+
+            await transactions.run(where_absent)
+            assert [kv.key for kv in await client.get("stm/late/", prefix=True)] == [b"stm/late/run/2"]
 
     run(main)

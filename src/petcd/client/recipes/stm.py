@@ -24,11 +24,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from petcd.client import Comparison, Delete, Get, KeyValue, LeaseLost, Put, compare
+from petcd.client import Comparison, Delete, Get, KeyValue, LeaseLost, Put, TxnResult, compare
 from petcd.client.recipes._session import TTL, Name, Session, as_bytes, folder, persist
 from petcd.errors import Compacted, LeaseNotFound
 
@@ -60,6 +60,7 @@ class Attempt:
         self._conditions: list[Comparison] = []
         self._read: dict[bytes, KeyValue | None] = {}
         self._writes: dict[bytes, Put | Delete] = {}
+        self._first_read = asyncio.Lock()
         self.revision = 0
         """What the reads see; 0 before the first. Of a committed transaction that wrote: its own revision."""
         self.committed = False
@@ -76,7 +77,7 @@ class Attempt:
         """The pair as it was at this attempt's revision, whatever this attempt has written since."""
         name = as_bytes(key)
         if name not in self._read:
-            found = await self._at_revision(Get(name, revision=self.revision))
+            found = await self._at_revision(name)
             self._saw(name, found[0] if found else None)
         return self._read[name]
 
@@ -94,7 +95,7 @@ class Attempt:
         A key that comes or goes below the prefix is a change too.
         """
         start = as_bytes(prefix)
-        found = await self._at_revision(Get(start, prefix=True, revision=self.revision))
+        found = await self._at_revision(start, prefix=True)
         self._conditions.append(compare(start, prefix=True).mod_revision < self.revision + 1)
         for kv in found:
             self._saw(kv.key, kv)
@@ -116,7 +117,15 @@ class Attempt:
         name = as_bytes(key)
         self._writes[name] = Delete(name)
 
-    async def _at_revision(self, query: Get) -> tuple[KeyValue, ...]:
+    async def _at_revision(self, key: bytes, *, prefix: bool = False) -> tuple[KeyValue, ...]:
+        if not self.revision:
+            # Reads may run side by side: the first one to come decides what all of them see.
+            async with self._first_read:
+                if not self.revision:
+                    return await self._see(Get(key, prefix=prefix))
+        return await self._see(Get(key, prefix=prefix, revision=self.revision))
+
+    async def _see(self, query: Get) -> tuple[KeyValue, ...]:
         try:
             seen = await persist(lambda: self._client.txn(then=[query]))
         except Compacted:
@@ -133,24 +142,43 @@ class Attempt:
         if not self._writes:
             self.committed = True  # it has seen one revision, which is consistent by itself
             return
-        mark = self._mark
         name = b"%016x" % random.getrandbits(64)
-        when = [*self._conditions, compare(mark.key).mod_revision == mark.modified]
-        then = [*self._writes.values(), Put(mark.key, name, lease=mark.session.id)]
-        own = Get(mark.key)
-        done = await persist(lambda: self._client.txn(when, then, [own]))
+        marked, answered = await self._write_mark(name, self._conditions, self._writes.values())
+        if marked != name and not answered:
+            # The sending without an answer may still arrive, and find all as it was read: a key that was
+            # absent, came and went. It is refused once the mark has changed.
+            marked, _ = await self._write_mark(b"")
+        if marked == name:
+            self.revision = self._mark.modified
+            self.committed = True
+
+    async def _write_mark(
+        self, value: bytes, when: Iterable[Comparison] = (), then: Iterable[Put | Delete] = ()
+    ) -> tuple[bytes, bool]:
+        """Do ``then``, and write the mark, if ``when`` holds and the mark is as we know it.
+
+        Returns what the mark holds afterwards, and whether the first sending was answered. Raises: LeaseLost.
+        """
+        mark, own = self._mark, Get(self._mark.key)
+        conditions = [*when, compare(mark.key).mod_revision == mark.modified]
+        writes = [*then, Put(mark.key, value, lease=mark.session.id)]
+        sendings = 0
+
+        def send() -> Awaitable[TxnResult]:
+            nonlocal sendings
+            sendings += 1
+            return self._client.txn(conditions, writes, [own])
+
+        done = await persist(send)
         if done:
             mark.modified = done.revision
-        else:
-            found = done[own].first
-            if found is None:
-                mark.session.lost.set()
-                raise LeaseLost(mark.session.id)
-            mark.modified = found.mod_revision
-            if found.value != name:
-                return
-        self.revision = mark.modified
-        self.committed = True
+            return value, sendings == 1
+        found = done[own].first
+        if found is None:
+            mark.session.lost.set()
+            raise LeaseLost(mark.session.id)
+        mark.modified = found.mod_revision
+        return found.value, sendings == 1
 
 
 class Stm:
@@ -221,11 +249,10 @@ class Stm:
             session = self._session
             self._marks += 1
             key = self._prefix + b"%x/%d" % (session.id, self._marks)
+        # A late copy must not change a mark that is in use.
+        put, own = Put(key, b"", lease=session.id), Get(key)
         try:
-            await persist(lambda: self._client.put(key, b"", lease=session.id))
+            done = await persist(lambda: self._client.txn([compare(key).create_revision == 0], [put], [own]))
         except LeaseNotFound:
             raise LeaseLost(session.id) from None
-        made = await persist(lambda: self._client.get(key))
-        if made.first is None:
-            raise LeaseLost(session.id)
-        return _Mark(session, key, made.first.mod_revision)
+        return _Mark(session, key, done.revision if done else done[own].kvs[0].mod_revision)
