@@ -10,6 +10,7 @@ from tests.servers import Server
 
 from petcd.client import Client, Delete, Put
 from petcd.client.recipes import Configuration, ConfigurationError
+from petcd.errors import EtcdError
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,34 @@ def test_a_field_without_default_must_be_there(server: Server) -> None:
             with pytest.raises(ConfigurationError, match="config/none/greeting: there is no such key"):
                 async with Configuration(client, "config/none/", Settings):
                     pass
+
+    run(main)
+
+
+def test_it_is_read_inside_its_block_only(server: Server) -> None:
+    async def main() -> None:
+        client = Client(server.endpoint)
+        await client.put("config/outside/greeting", "hello")
+        configuration = Configuration(client, "config/outside/", Settings)
+        for _ in range(2):  # before it is entered, and after it was left
+            with pytest.raises(RuntimeError, match="not entered"):
+                _ = configuration.value
+            with pytest.raises(RuntimeError, match="not entered"):
+                await anext(aiter(configuration))
+            async with configuration:
+                assert configuration.value.greeting == "hello"
+                values = aiter(configuration)
+                await anext(values)
+            with pytest.raises(RuntimeError, match="not entered"):
+                await anext(values)
+        async with configuration:
+            values = aiter(configuration)
+            await anext(values)
+            await client.close()
+            with pytest.raises(EtcdError, match="the client is closed"):
+                await anext(values)
+            with pytest.raises(EtcdError, match="the client is closed"):
+                _ = configuration.value  # which would be that of a while ago
 
     run(main)
 

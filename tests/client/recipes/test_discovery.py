@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 from tests.client.recipes.helpers import lease_of, run
 from tests.servers import Server
 
 from petcd import errors
-from petcd.client import Client
+from petcd.client import Client, Comparison, Delete, Get, Put, Txn, TxnResult
 from petcd.client.recipes import Discovery, Registration
 
 
@@ -121,5 +122,121 @@ def test_a_closed_client_ends_the_list(server: Server) -> None:
             await client.close()
             with pytest.raises(errors.EtcdError, match="the client is closed"):
                 await waiting
+            with pytest.raises(errors.EtcdError, match="the client is closed"):
+                _ = discovery.instances  # which would be those of a while ago
+
+    run(main)
+
+
+def test_a_list_is_read_inside_its_block_only(server: Server) -> None:
+    async def main() -> None:
+        async with Client(server.endpoint) as client:
+            discovery = Discovery(client, "outside")
+            for _ in range(2):  # before it is entered, and after it was left
+                with pytest.raises(RuntimeError, match="not entered"):
+                    await anext(aiter(discovery))
+                with pytest.raises(RuntimeError, match="not entered"):
+                    _ = discovery.addresses
+                async with discovery:
+                    assert discovery.addresses == []
+                    lists = aiter(discovery)
+                    assert await anext(lists) == []
+                    waiting = asyncio.create_task(discovery.wait_for(1))
+                    await asyncio.sleep(0)  # now it waits
+                with pytest.raises(RuntimeError, match="not entered"):
+                    await waiting
+                with pytest.raises(RuntimeError, match="not entered"):
+                    await anext(lists)
+
+    run(main)
+
+
+def test_leaving_a_registration_can_be_cancelled(server: Server) -> None:
+    async def main() -> None:
+        async with Client(server.endpoint) as client:
+            leaving = asyncio.Event()
+
+            async def stuck(*_: object) -> int:
+                leaving.set()
+                await asyncio.Event().wait()
+                return 0
+
+            async def stay() -> None:
+                async with Registration(client, "stuck", "10.0.0.1:80"):
+                    client.leases.revoke = stuck  # type: ignore[method-assign]
+
+            task = asyncio.create_task(stay())
+            await leaving.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+
+    run(main)
+
+
+class Refused(Client):
+    """Is refused what it writes, while it is told so."""
+
+    refusals = 0
+    refuses = False
+    twice: asyncio.Event
+
+    async def txn(
+        self,
+        when: Sequence[Comparison] = (),
+        then: Sequence[Get | Put | Delete | Txn] = (),
+        otherwise: Sequence[Get | Put | Delete | Txn] = (),
+    ) -> TxnResult:
+        if self.refuses:
+            self.refusals += 1
+            if self.refusals == 2:
+                self.twice.set()
+            raise errors.NoSpace
+        return await super().txn(when, then, otherwise)
+
+
+def test_a_registration_outlasts_a_refusal_and_tells_of_it(server: Server) -> None:
+    async def main() -> None:
+        async with (
+            Refused(server.endpoint) as client,
+            Client(server.endpoint) as other,
+            Discovery(other, "patient") as discovery,
+        ):
+            client.twice = asyncio.Event()
+            registration = Registration(client, "patient", "10.0.0.1:80")
+            for _ in range(2):
+                client.refuses = True
+                with pytest.raises(errors.NoSpace):
+                    await registration.__aenter__()
+                client.refuses, client.refusals = False, 0
+                async with registration:
+                    assert registration.error is None
+                    client.refuses = True
+                    client.twice.clear()
+                    await other.delete(registration.key)
+                    await client.twice.wait()
+                    assert isinstance(registration.error, errors.NoSpace)
+                    with pytest.raises(RuntimeError, match="not registered now"):
+                        _ = registration.key
+                    client.refuses = False
+                    async for instances in discovery:
+                        if instances:
+                            break
+                    await registration._registered.wait()
+                    assert registration.error is None
+                    assert registration.key.endswith(instances[0].id.encode())
+                assert not await other.get("services/patient/", prefix=True)
+
+    run(main)
+
+
+def test_a_registration_ends_with_its_client(server: Server) -> None:
+    async def main() -> None:
+        client = Client(server.endpoint)
+        async with Registration(client, "ended", "10.0.0.1:80", ttl=2) as registration:
+            await client.close()
+            assert registration._task is not None
+            await asyncio.wait([registration._task])
+            assert registration.error is not None and registration.error.text == "the client is closed"
 
     run(main)

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from petcd.client import Event, LeaseLost, TransportFailure
+from petcd.client import Event, LeaseLost, StoreRewound, TransportFailure
 from petcd.client.pool import Backoff
 from petcd.errors import Code, Compacted, EtcdError, RequestTooManyRequests
 
@@ -48,9 +48,9 @@ def will_pass(error: EtcdError) -> bool:
 
 
 def read_again(error: EtcdError) -> bool:
-    """Whether a watch that ended so is begun anew from a reading of the store: its history is compacted, or
-    no member took it in time."""
-    return isinstance(error, Compacted) or will_pass(error)
+    """Whether a watch that ended so is begun anew from a reading of the store: its history is compacted or
+    another one, or no member took it in time."""
+    return isinstance(error, (Compacted, StoreRewound)) or will_pass(error)
 
 
 async def persist(call: Callable[[], Awaitable[T]]) -> T:

@@ -33,7 +33,9 @@ class View:
 
     async def __aenter__(self) -> Self:
         await self._read()
+        self._error = None
         self._task = asyncio.ensure_future(self._follow())
+        self._task.add_done_callback(lambda _: self._wake())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -41,11 +43,17 @@ class View:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def check(self) -> None:
+        """Raises: what ended the watch; RuntimeError when it is not entered, or was left."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # it is raised again and again, and would grow
+        if self._task is None or self._task.done():
+            raise RuntimeError("it is not entered, and so does not follow the store")
+
     async def wait_changes(self, more_than: int) -> None:
-        """Wait until it has changed more often than that. Raises: what ended the watch."""
+        """Wait until it has changed more often than that. Raises what ``check`` does."""
         while self.changes <= more_than:
-            if self._error is not None:
-                raise self._error
+            self.check()
             await self._changed.wait()
 
     async def _read(self) -> None:
@@ -56,6 +64,9 @@ class View:
 
     def _tell(self) -> None:
         self.changes += 1
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -70,7 +81,6 @@ class View:
                     await self._read()
         except EtcdError as error:
             self._error = error
-            self._changed.set()
 
     async def _watch(self) -> None:
         watch = self._client.options(timeout=None).watch(

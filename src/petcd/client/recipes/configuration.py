@@ -64,10 +64,13 @@ class Configuration(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The newest configuration that fits. It stays as it is when the next one comes."""
+        """The newest configuration that fits. It stays as it is when the next one comes.
+
+        Raises: what keeps the store from being followed; RuntimeError outside the block.
+        """
+        self._view.check()
         self._load()
-        if self._value is None:
-            raise RuntimeError("the configuration is read when it is entered")
+        assert self._value is not None  # who enters has one
         return self._value
 
     @property

@@ -21,10 +21,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from petcd.client import KeyValue, LeaseLost
+from petcd.client import KeyValue, LeaseLost, TransportFailure
 from petcd.client.recipes._place import Place
 from petcd.client.recipes._session import TTL, Name, as_bytes, folder
 from petcd.client.recipes._view import View
+from petcd.client.retry import Backoff
+from petcd.errors import EtcdError
 
 if TYPE_CHECKING:
     from petcd.client import Keyspace
@@ -56,7 +58,11 @@ def _instance(prefix: bytes, kv: KeyValue) -> Instance | None:
 
 
 class Registration:
-    """Keeps an instance registered while entered: a lease that is lost is replaced by a new one."""
+    """Keeps an instance registered while entered: a lease that is lost is replaced by a new one.
+
+    What the servers refuse is raised on entering. Later it is tried again, about each second, until they take
+    it; ``error`` tells of that meanwhile.
+    """
 
     def __init__(
         self,
@@ -76,6 +82,9 @@ class Registration:
         self._ttl = ttl
         self._place: Place | None = None
         self._registered = asyncio.Event()
+        self.error: EtcdError | None = None
+        """What the servers refused last when the instance had to register again, or that the client is
+        closed; None while it is registered."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -86,12 +95,14 @@ class Registration:
         return self._place.key
 
     async def __aenter__(self) -> Self:
+        """Wait until it is registered. Raises: what the servers refuse."""
         self._task = asyncio.ensure_future(self._stay())
         registered = asyncio.ensure_future(self._registered.wait())
         try:
             await asyncio.wait((self._task, registered), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await self.__aexit__()
+            with contextlib.suppress(EtcdError):
+                await self.__aexit__()
             raise
         finally:
             registered.cancel()
@@ -100,26 +111,41 @@ class Registration:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Take the instance off the list. Raises: what the servers refused when it had to register again."""
+        """Take the instance off the list."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
 
     async def _stay(self) -> None:
+        entered = False
+        backoff = Backoff()
         while True:
             place = Place(self._client, self._prefix, self._value, self._ttl)
             try:
                 await place.take()
-                self._place = place
+                self._place, self.error = place, None
                 self._registered.set()
+                entered = True
+                backoff = Backoff()
                 await place.lost.wait()
             except LeaseLost:
                 continue
+            except EtcdError as error:
+                if not entered:
+                    raise
+                self.error = error
+                if isinstance(error, TransportFailure):
+                    return  # the client is closed: any other was tried again
+            else:
+                continue
             finally:
                 self._place = None
+                self._registered.clear()
                 await place.leave()
+            await backoff.pause()
 
 
 class Discovery:
@@ -138,7 +164,11 @@ class Discovery:
 
     @property
     def instances(self) -> list[Instance]:
-        """Those that are registered now, the oldest first. Values of another form are left out."""
+        """Those that are registered now, the oldest first. Values of another form are left out.
+
+        Raises: what keeps the store from being followed; RuntimeError outside the block.
+        """
+        self._view.check()
         found = [_instance(self._prefix, kv) for kv in self._view.pairs.values()]
         return sorted((one for one in found if one is not None), key=lambda one: (one.revision, one.id))
 

@@ -107,9 +107,10 @@ class Election(Holder):
     async def observe(self) -> AsyncIterator[Leader]:
         """The leader now, then each new leader and each proclamation, in the order of the store's revisions.
 
-        None is told twice, and none is missed, unless its history is compacted while no member answers.
+        None is told twice, and none is missed, unless its history is compacted while no member answers, or
+        the store is restored from a backup.
         """
-        told = (0, 0)
+        told = (0, 0)  # compared for equality: a store restored from a backup counts from less
         while True:
             seen = await persist(lambda: self._client.get(self._prefix, prefix=True))
             line = {kv.key: _leader(kv) for kv in seen}
@@ -121,7 +122,7 @@ class Election(Holder):
                     events = aiter(watch)
                     while True:
                         first = min(line.values(), key=_age, default=None)
-                        if first is not None and (first.token, first.revision) > told:
+                        if first is not None and (first.token, first.revision) != told:
                             told = first.token, first.revision
                             yield first
                         event = await anext(events, None)
