@@ -24,6 +24,7 @@ from petcd.storage import schema
 from petcd.storage.atrest import build_backend, open_database
 from petcd.storage.bbolt import BboltFile
 from petcd.storage.datadir import BACKUP_NAME, DataDir
+from petcd.storage.errors import UnrecognizedError
 from petcd.storage.wal import Wal
 
 DISK = RealDisk()
@@ -220,6 +221,28 @@ def test_two_databases(tmp_path: Path, utl: Callable[..., Ran], pending: bool) -
 
 
 # ---------------------------------------------------------------------- what a rewrite leaves
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_who_waits_for_the_former_file_cannot_serve_it(
+    tmp_path: Path, utl: Callable[..., Ran], linked: bool
+) -> None:
+    """A Go etcd that started during the rewrite; but a file that has another name is left as it was."""
+    path = go_directory(tmp_path / "data")
+    before = path.read_bytes()
+    if linked:
+        (tmp_path / "kept").hardlink_to(path)
+    waiting = DISK.open(str(path))
+    assert utl("defrag", "--data-dir", tmp_path / "data") == (0, "", "")
+    assert waiting.try_flock()
+    if linked:
+        assert waiting.pread(len(before), 0) == before
+    else:
+        with pytest.raises(UnrecognizedError):
+            BboltFile(waiting)
+    waiting.close()
+    with reading(path) as database:
+        assert dict(database.iterate(schema.KEY)) == rows(10)[schema.KEY]
 
 
 def test_what_a_killed_rewrite_left_is_no_hindrance(tmp_path: Path, utl: Callable[..., Ran]) -> None:

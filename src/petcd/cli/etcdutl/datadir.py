@@ -87,7 +87,7 @@ def rewrite_go_database(
     ``choose`` looks at it, under the lock, and says what is to be written instead of what is there; None
     leaves the file alone. Waits as ``our_backend``. Raises: OSError when it is not there, StorageError.
     """
-    with _exclusively(path, _Wait(timeout, waiting)):
+    with _exclusively(path, _Wait(timeout, waiting)) as number:
         file = DISK.open(path, readonly=True)
         try:
             database = BboltFile(file)
@@ -98,6 +98,7 @@ def rewrite_go_database(
                 name = database.unknown[0].decode(errors="backslashreplace")
                 raise IncompatibleError(f"{path}: it has a bucket that is not etcd's, {name}")
             _rewrite(database, path, overrides)
+            _retire(number, database.meta.page_bytes)
         finally:
             file.close()
 
@@ -122,14 +123,24 @@ def _rewrite(database: BboltFile, path: str, overrides: Overrides) -> None:
     DISK.sync_dir(directory)
 
 
+def _retire(number: int, page_bytes: int) -> None:
+    """Make a file that has been replaced one that Go refuses.
+
+    A Go etcd that started meanwhile waits for the lock of this file, and would serve it for all that it has
+    no name any more: what it wrote would be lost. So it ends instead, and its next start finds the new one.
+    """
+    if not os.fstat(number).st_nlink:  # otherwise somebody keeps it under another name
+        os.pwrite(number, bytes(2 * page_bytes), 0)  # both metas
+
+
 @contextmanager
-def _exclusively(path: str, wait: _Wait) -> Iterator[None]:
+def _exclusively(path: str, wait: _Wait) -> Iterator[int]:
     """Hold Go's lock on the file that has this name when the lock is there."""
     while True:
         number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             if _try_exclusively(number) and is_at(number, path):
-                yield
+                yield number
                 return
         finally:
             os.close(number)
