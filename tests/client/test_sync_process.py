@@ -72,6 +72,11 @@ def test_a_child_leaves_watches_and_leases_to_its_parent(server: Server) -> None
                 watch.next(1)
             watch.cancel()
             lease.__exit__(None, None, None)
+            assert lease.lost.is_set()
+            with pytest.raises(LeaseLost):
+                lease.check()
+            with lease:  # one of the child's own
+                lease.check()
             client.close()
 
         in_child(child)

@@ -216,6 +216,33 @@ def test_what_an_interrupt_has_come_too_late_for_is_given_back(
         assert not client.get("lock/g/", prefix=True)
 
 
+def test_a_lease_that_an_interrupt_has_come_too_late_for_is_given_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(server.endpoint) as client:
+        portal = client._portal
+        run = portal.run
+
+        def interrupted(work: Callable[[AsyncClient], Any]) -> None:
+            monkeypatch.undo()
+            run(work)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(portal, "run", interrupted)
+        lease = client.lease(3)
+        with pytest.raises(KeyboardInterrupt):
+            lease.__enter__()
+        assert not client.leases.time_to_live(lease.id).exists
+        first = lease.id
+        with lease:  # it can be entered again
+            assert lease.id != first
+            lease.check()
+            client.leases.revoke(lease)
+            assert lease.lost.wait(30)
+        with lease:
+            lease.check()
+
+
 def test_an_interrupted_call_is_waited_for_a_moment_only(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,11 +41,19 @@ class Lease:
         self.ttl = ttl
         """Seconds, as the server granted them."""
         self.lost = threading.Event()
-        """Set when the lease is gone or may be, and when the client is closed while it is entered."""
+        """Set when the lease is gone or may be, and when the client is closed while it is entered. In a
+        forked child it is an event of its own, set when the parent had entered it."""
+        portal.left_to_parent.add(self)
 
     def __enter__(self) -> Self:
         self._generation = self._portal.generation
-        self._portal.run(self._enter)
+        before = self._inner
+        try:
+            self._portal.run(self._enter)
+        except BaseException:
+            if self._inner is not before:  # the interrupt came a moment too late
+                self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -67,12 +75,20 @@ class Lease:
         """On ``time.monotonic``, reckoned from before the last renewal was asked for; 0 before the grant."""
         return self._inner.expires_at if self._inner is not None else 0.0
 
+    def forked(self) -> None:
+        """In a forked child: nobody there keeps the parent's lease alive."""
+        if self._inner is not None and not self._leaving:
+            self.lost = threading.Event()  # a thread of the parent may have been in the midst of the other
+            self.lost.set()
+
     # --- in the background thread -----------------------------------------------------------------------
 
     async def _enter(self, client: Client) -> None:
         inner = self._make(client)
         await inner.__aenter__()
-        self._inner = inner
+        self._inner, self._leaving = inner, False
+        if self.lost.is_set():
+            self.lost = threading.Event()
         self.id, self.ttl = inner.id, inner.ttl
         self._guard = asyncio.get_running_loop().create_task(self._tell(inner), name="etcd lease guard")
 
