@@ -75,7 +75,7 @@ class Lease:
         """On ``time.monotonic``, reckoned from before the last renewal was asked for; 0 before the grant."""
         return self._inner.expires_at if self._inner is not None else 0.0
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """In a forked child: nobody there keeps the parent's lease alive."""
         if self._inner is not None and not self._leaving:
             self.lost = threading.Event()  # a thread of the parent may have been in the midst of the other

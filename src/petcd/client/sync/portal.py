@@ -31,7 +31,7 @@ _LAST_SECONDS: Final = 2.0
 class OfOneProcess(Protocol):
     """What a forked child must not take for its own."""
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Called in the child."""
 
 
@@ -70,7 +70,7 @@ class Portal:
         self._thread = self._loop = self._client = None
         self._calls = set()
         for one in list(self.left_to_parent):
-            one.forked()
+            one._forked()
 
     def close(self) -> None:
         """End all streams and the thread."""

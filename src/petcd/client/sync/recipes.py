@@ -135,7 +135,7 @@ class Holder(Generic[H]):
             if not self._released:
                 told.set()
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """In a forked child: what the parent holds is not held here."""
         if self.is_held:
             self.lost = threading.Event()  # a thread of the parent may have been in the midst of the other
