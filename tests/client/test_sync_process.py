@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -84,6 +85,22 @@ def test_a_child_leaves_watches_and_leases_to_its_parent(server: Server) -> None
         assert watch.next(5).value == b"1"
         assert client.get("kept/lease").value == b"1"
         assert not lease.lost.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_leaves_a_snapshot_to_its_parent(server: Server) -> None:
+    with Client(server.endpoint) as client:
+        pieces = client.maintenance.snapshot()
+        first = next(pieces)
+
+        def child() -> None:
+            with pytest.raises(RuntimeError, match="fork"):
+                next(pieces)
+            client.close()
+
+        in_child(child)
+        rest = b"".join(pieces)
+        assert hashlib.sha256((first + rest)[:-32]).digest() == (first + rest)[-32:]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

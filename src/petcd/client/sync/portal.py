@@ -144,11 +144,14 @@ class Portal:
             for generator in generators:
                 await generator.aclose()
 
+        generation = self.generation
         try:
             while item := self.run(following):
                 yield item[0]
+                if self.generation != generation:
+                    raise RuntimeError("this was begun before a fork; it belongs to the parent process")
         finally:
-            if generators and not self._closed:
+            if generators and not self._closed and self.generation == generation:
                 self.run(ended)
 
     def post(self, call: Callable[[], object]) -> None:
