@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 import pytest
 from tests.client.recipes.helpers import lease_of, run, wait_keys
 from tests.servers import Server
 
-from petcd.client import Client, LeaseLost, Put
-from petcd.client.recipes import PriorityQueue, Queue
+from petcd.client import AlarmType, Client, Comparison, LeaseLost, Put, TransportFailure, TxnResult
+from petcd.client.kv import Operation
+from petcd.client.recipes import PriorityQueue, Queue, _session
+from petcd.errors import Code
 
 
 def test_first_in_first_out(server: Server) -> None:
@@ -167,6 +171,140 @@ def test_a_put_whose_lease_is_gone_says_so(server: Server) -> None:
             await queue.put("in as well")
             assert await queue.get() == b"in"
             assert await queue.get() == b"in as well"
+
+    run(main)
+
+
+class Cut(Client):
+    """Transactions wait for an answer that does not come while it is cut off."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self.waiting = asyncio.Event()
+        self.connected = asyncio.Event()
+        self.connected.set()
+
+    async def txn(
+        self,
+        when: Sequence[Comparison] = (),
+        then: Sequence[Operation] = (),
+        otherwise: Sequence[Operation] = (),
+    ) -> TxnResult:
+        if not self.connected.is_set():
+            self.waiting.set()
+            raise TransportFailure(Code.UNAVAILABLE, "no member answers", sent=False)
+        return await super().txn(when, then, otherwise)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_leaving_an_item_ends_with_its_lease(
+    server: Server, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_session, "_LAST_ATTEMPT_SECONDS", 0.1)
+
+    async def main() -> None:
+        async with (
+            Cut(server.endpoint) as client,
+            Client(server.endpoint) as other,
+            Queue(client, f"queue/cut-{fails}", ttl=3) as queue,
+        ):
+            await queue.put("work")
+
+            async def leave() -> None:
+                async with queue.take() as item:
+                    lease.append(item.lease)
+                    client.connected.clear()
+                    if fails:
+                        raise ZeroDivisionError
+
+            lease: list[int] = []
+            leaving = asyncio.create_task(leave())
+            await client.waiting.wait()
+            assert not leaving.done()
+            await other.leases.revoke(lease[0])
+            with pytest.raises(ZeroDivisionError if fails else LeaseLost):
+                await leaving
+            client.connected.set()
+            assert await queue.get() == b"work"
+
+    run(main)
+
+
+def test_an_item_whose_work_fails_is_free_again_in_a_full_store(own_server: Server) -> None:
+    async def main() -> None:
+        async with (
+            Client(own_server.endpoint) as client,
+            Queue(client, "queue/full", ttl=60) as queue,
+        ):
+            await queue.put("work")
+            member = (await client.maintenance.status()).member_id
+
+            async def fail() -> None:
+                async with queue.take():
+                    await client.maintenance.arm(member, AlarmType.NOSPACE)
+                    raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                await fail()
+            assert not await client.get("queue/full/claims/", prefix=True)
+            await client.maintenance.disarm()
+            assert await queue.get() == b"work"
+
+    run(main)
+
+
+def test_an_item_that_was_deleted_by_hand_can_be_given_back(server: Server) -> None:
+    async def main() -> None:
+        async with Client(server.endpoint) as client, Queue(client, "queue/deleted") as queue:
+            await queue.put("work")
+            with contextlib.suppress(ZeroDivisionError):
+                async with queue.take() as item:
+                    await client.delete(item.key)
+                    raise ZeroDivisionError
+            assert not await client.get("queue/deleted/claims/", prefix=True)
+
+    run(main)
+
+
+def test_a_put_across_a_change_of_the_lease(server: Server) -> None:
+    class Slow(Client):
+        """The answer to the next put of an item waits."""
+
+        slow = False
+
+        async def txn(
+            self,
+            when: Sequence[Comparison] = (),
+            then: Sequence[Operation] = (),
+            otherwise: Sequence[Operation] = (),
+        ) -> TxnResult:
+            result = await super().txn(when, then, otherwise)
+            if self.slow and then and isinstance(then[0], Put):
+                self.slow = False
+                done.set()
+                await answer.wait()
+            return result
+
+    done, answer = asyncio.Event(), asyncio.Event()
+
+    async def main() -> None:
+        async with Slow(server.endpoint) as client, Queue(client, "queue/across", ttl=60) as queue:
+            await queue.put("one")
+            client.slow = True
+            putting = asyncio.create_task(queue.put("two"))
+            await done.wait()
+
+            async def lose() -> None:
+                async with queue.take() as item:
+                    await client.leases.revoke(item.lease)
+
+            with pytest.raises(LeaseLost):
+                await lose()
+            assert await queue.get() == b"one"
+            answer.set()
+            await putting
+            await queue.put("three")
+            assert [await queue.get() for _ in range(2)] == [b"two", b"three"]
 
     run(main)
 

@@ -102,12 +102,17 @@ def client_closed() -> TransportFailure:
     return TransportFailure(Code.CANCELLED, "the client is closed", sent=False)
 
 
-async def unless(lost: asyncio.Event, lease: int, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which is cancelled when ``lost`` is set first. Raises LeaseLost then."""
+async def unless(lost: asyncio.Event, lease: int, work: Coroutine[Any, Any, T], *, grace: float = 0.0) -> T:
+    """The result of ``work``, which is cancelled when ``lost`` is set first. Raises LeaseLost then.
+
+    ``grace``: seconds that it still has after that.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(lost.wait())
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and grace:
+            await asyncio.wait((task,), timeout=grace)
         if not task.done():
             raise LeaseLost(lease)
         return task.result()
@@ -144,13 +149,24 @@ class Session:
         # A grant of unknown fate leaves at worst a lease without keys, which expires by itself.
         await persist(self._lease.__aenter__)
 
+    async def within(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``, which is given up when it has none two seconds after the lease was lost.
+
+        Raises LeaseLost then.
+        """
+        return await unless(self.lost, self.id, work, grace=_LAST_ATTEMPT_SECONDS)
+
     async def close(self) -> None:
-        """Revoke the lease. While no member answers this is tried for as long as the lease has left."""
+        """Revoke the lease. While no member answers this is tried for as long as the lease has left.
+
+        It is renewed no more as soon as this was called, and counts as lost.
+        """
         if not self.id:
             return
         await self._lease.__aexit__()
         now = asyncio.get_running_loop().time()
         seconds = _LAST_ATTEMPT_SECONDS if self.lost.is_set() else self._lease.expires_at - now
+        self.lost.set()
         try:
             async with asyncio.timeout(max(seconds, _LAST_ATTEMPT_SECONDS)):
                 await persist(lambda: self._client.leases.revoke(self.id))

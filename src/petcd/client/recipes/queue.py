@@ -21,13 +21,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from petcd.client import Comparison, Delete, Event, Get, KeyValue, LeaseLost, Put, compare
-from petcd.client.recipes._session import TTL, Name, Session, as_bytes, folder, guard, look_again, persist
-from petcd.errors import LeaseNotFound
+from petcd.client import Comparison, Delete, Event, Get, KeyValue, LeaseLost, Put, Txn, TxnResult, compare
+from petcd.client.recipes._session import (
+    TTL,
+    Name,
+    Session,
+    as_bytes,
+    client_closed,
+    folder,
+    guard,
+    look_again,
+    persist,
+)
+from petcd.errors import Compacted, EtcdError, LeaseNotFound
 
 if TYPE_CHECKING:
     from petcd.client import Keyspace
@@ -45,6 +55,8 @@ class Item:
     value: bytes
     claim: bytes
     """The key that says that we have it."""
+    mark: bytes
+    """The value of that key, which no other claim has."""
     token: int
     """Larger for each later taker of the item."""
     lease: int
@@ -63,6 +75,17 @@ class Item:
         return compare(self.claim).create_revision == self.token
 
 
+class _Membership(Session):
+    """The lease of a queue, and what we know of the keys on it."""
+
+    def __init__(self, client: Keyspace, ttl: int) -> None:
+        super().__init__(client, ttl)
+        self.puts = 0
+        """The version that the producer's key has."""
+        self.marks: set[bytes] = set()
+        """The values of the claims that somebody here works on. Any other claim on this lease is a relict."""
+
+
 class Queue:
     """A queue, first in, first out. Leaving it gives its lease back, and what was taken and not finished."""
 
@@ -73,11 +96,9 @@ class Queue:
         self._items = self._prefix + b"items/"
         self._claims = self._prefix + b"claims/"
         self._ttl = ttl
-        self._session: Session | None = None
+        self._session: _Membership | None = None
         self._opening = asyncio.Lock()
         self._putting = asyncio.Lock()
-        self._put_count = 0
-        """Puts of the present session: the version its producer's key has."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,17 +112,17 @@ class Queue:
         if session is not None:
             await session.close()
 
-    async def _open(self) -> Session:
+    async def _open(self) -> _Membership:
         """The lease in use, or a new one where there is none or it is lost."""
         async with self._opening:
             if self._session is None or self._session.lost.is_set():
                 await self.close()
-                session = Session(self._client, self._ttl)
+                session = _Membership(self._client, self._ttl)
                 await session.open()
-                self._session, self._put_count = session, 0
+                self._session = session
             return self._session
 
-    async def _lost(self, session: Session) -> LeaseLost:
+    async def _lost(self, session: _Membership) -> LeaseLost:
         """Forget a lease that the servers do not know any more; what to raise."""
         if self._session is session:
             await self.close()
@@ -121,18 +142,18 @@ class Queue:
             mark = self._prefix + b"producers/%x" % session.id
             puts, own = [Put(self._items + name, value), Put(mark, name, lease=session.id)], Get(mark)
             while True:
-                unchanged = compare(mark).version == self._put_count
+                unchanged = compare(mark).version == session.puts
                 try:
                     done = await persist(lambda: self._client.txn([unchanged], puts, [own]))  # noqa: B023
                 except LeaseNotFound:
                     raise await self._lost(session) from None
                 if done:
-                    self._put_count += 1
+                    session.puts += 1
                     return
                 found = done[own].first
                 if found is None:
                     raise await self._lost(session)
-                self._put_count = found.version
+                session.puts = found.version
                 if found.value == name:
                     return  # an earlier sending of it had been carried out
                 # What moved the count is a put that was cancelled here and carried out there.
@@ -146,26 +167,27 @@ class Queue:
         It is free for others again when the block raises, or when this program dies (after ``ttl``).
         Raises: LeaseLost on leaving, when the item has become another's meanwhile.
         """
-        session, item = await self._claim()
-        watching = asyncio.ensure_future(
-            guard(self._client, session, item.claim, item.token, item.token, item.lost)
-        )
-        try:
-            yield item
-        except BaseException:
-            await self._give_back(item)
-            raise
-        finally:
-            watching.cancel()
-        await self._finish(item)
+        async with self._claimed() as (session, item):
+            watching = asyncio.ensure_future(
+                guard(self._client, session, item.claim, item.token, item.token, item.lost)
+            )
+            try:
+                yield item
+            finally:
+                watching.cancel()
+            if not await session.within(self._finish(item)):
+                raise LeaseLost(item.lease)
 
     async def get(self) -> bytes:
-        """Wait for an item and remove it; its value. It is gone if this program dies at that moment."""
+        """Wait for an item and remove it; its value. It is gone if this program dies at that moment, or is
+        cancelled in it.
+
+        Raises: LeaseLost when an item was removed and nobody can tell any more by whom.
+        """
         while True:
-            _, item = await self._claim()
-            with contextlib.suppress(LeaseLost):
-                await self._finish(item)
-                return item.value
+            async with self._claimed() as (_, item):
+                if await self._finish(item):
+                    return item.value
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._values()
@@ -179,10 +201,22 @@ class Queue:
         query = self._client.get
         return (await persist(lambda: query(self._items, prefix=True, count_only=True))).count
 
-    async def _claim(self) -> tuple[Session, Item]:
+    @contextlib.asynccontextmanager
+    async def _claimed(self) -> AsyncIterator[tuple[_Membership, Item]]:
+        """Wait for an item; it is given back when the block raises."""
+        session, item = await self._claim()
+        try:
+            yield session, item
+        except BaseException:
+            await self._tidy(session, self._free(item.held, item.key, item.claim))
+            raise
+        finally:
+            session.marks.discard(item.mark)
+
+    async def _claim(self) -> tuple[_Membership, Item]:
         while True:
             session = await self._open()
-            revision, free = await self._free_items()
+            revision, free = await self._free_items(session)
             for kv in free:
                 item = await self._try_claim(session, kv)
                 if item is not None:
@@ -194,15 +228,22 @@ class Queue:
         """Whether there may be a free item now."""
         return event.key.startswith(self._claims if event.deleted else self._items)
 
-    async def _free_items(self) -> tuple[int, list[KeyValue]]:
+    async def _free_items(self, session: _Membership) -> tuple[int, list[KeyValue]]:
         """The revision, and the first items that nobody has claimed."""
         first, revision = self._items, 0
         end = self._items[:-1] + b"0"  # "0" follows "/"
         while True:
             items = Get(first, end, limit=_PAGE)
-            claims = Get(self._claims, prefix=True, keys_only=True)
+            claims = Get(self._claims, prefix=True)
             seen = await persist(lambda: self._client.txn(then=[items, claims]))  # noqa: B023
             revision = revision or seen.revision
+            # They arrived late, or could not be taken away when their takers were cancelled.
+            relicts = [kv for kv in seen[claims] if kv.lease == session.id and kv.value not in session.marks]
+            for kv in relicts:
+                item = self._items + kv.key.removeprefix(self._claims)
+                await self._free(compare(kv.key).create_revision == kv.create_revision, item, kv.key)
+            if relicts:
+                continue
             page = seen[items].kvs
             taken = {kv.key.removeprefix(self._claims) for kv in seen[claims]}
             free = [kv for kv in page if kv.key.removeprefix(self._items) not in taken]
@@ -210,35 +251,90 @@ class Queue:
                 return revision, free
             first = page[-1].key + b"\0"
 
-    async def _try_claim(self, session: Session, kv: KeyValue) -> Item | None:
+    async def _try_claim(self, session: _Membership, kv: KeyValue) -> Item | None:
         claim = self._claims + kv.key.removeprefix(self._items)
-        mine = b"%016x" % random.getrandbits(64)
-        # Giving an item back modifies it, so a late copy of this finds it changed, or gone.
-        when = [compare(kv.key).mod_revision == kv.mod_revision, compare(claim).create_revision == 0]
-        put, own = Put(claim, mine, lease=session.id), Get(claim)
+        mark = b"%016x" % random.getrandbits(64)
+        item = None
+        session.marks.add(mark)
         try:
-            done = await persist(lambda: self._client.txn(when, [put], [own]))
+            item = await self._send_claim(session, kv, claim, mark)
         except LeaseNotFound:
             await self._lost(session)
-            return None
-        if done:
-            token = done.revision
-        else:
+        except BaseException:
+            await self._tidy(session, self._withdraw(kv, claim, mark))
+            raise
+        finally:
+            if item is None:
+                session.marks.discard(mark)
+        return item
+
+    async def _send_claim(self, session: _Membership, kv: KeyValue, claim: bytes, mark: bytes) -> Item | None:
+        # Giving an item back modifies it, so a late copy of this finds it changed, or gone.
+        when = [compare(kv.key).mod_revision == kv.mod_revision, compare(claim).create_revision == 0]
+        put, own = Put(claim, mark, lease=session.id), Get(claim)
+        sendings = 0
+
+        def send() -> Awaitable[TxnResult]:
+            nonlocal sendings
+            sendings += 1
+            return self._client.txn(when, [put], [own])
+
+        done = await persist(send)
+        token = done.revision
+        if not done:
             found = done[own].first
-            if found is None or found.value != mine:
+            if found is None:
+                return None
+            if found.value != mark:
+                if sendings > 1:
+                    # A sending without an answer could arrive when the other one's claim has gone.
+                    await self._withdraw(kv, claim, mark)
                 return None
             token = found.create_revision
-        return Item(kv.key, kv.value, claim, token, session.id)
+        return Item(kv.key, kv.value, claim, mark, token, session.id)
 
-    async def _finish(self, item: Item) -> None:
+    async def _withdraw(self, kv: KeyValue, claim: bytes, mark: bytes) -> None:
+        """Undo a claim of unknown fate, and see to it that it does not arrive any more."""
+        unclaimed = Txn([compare(kv.key).mod_revision == kv.mod_revision], [Put(kv.key, ignore_value=True)])
+        await self._free(compare(claim).value == mark, kv.key, claim, unclaimed)
+
+    async def _free(self, held: Comparison, key: bytes, claim: bytes, *otherwise: Txn) -> None:
+        """Take a claim away, if ``held``, and modify its item: what claims it as it was is refused."""
+        modified = Put(key, ignore_value=True)
+        try:
+            await persist(lambda: self._client.txn([held], [Delete(claim), modified], otherwise))
+        except EtcdError:
+            # A full store takes no put, and a deleted item none either.
+            await persist(lambda: self._client.txn([held], [Delete(claim)]))
+
+    async def _tidy(self, session: _Membership, work: Coroutine[Any, Any, None]) -> None:
+        """Do what can be done while the lease lives; what cannot is left to its end."""
+        with contextlib.suppress(LeaseLost, EtcdError):
+            await session.within(work)
+
+    async def _finish(self, item: Item) -> bool:
+        """Remove an item; False when it has become another's. Raises: LeaseLost when nobody can tell."""
         both, rest = [Delete(item.key), Delete(item.claim)], Get(item.key)
         done = await persist(lambda: self._client.txn([item.held], both, [rest]))
-        if not done and done[rest].first is not None:
-            raise LeaseLost(item.lease)
+        if done:
+            return True
+        return done[rest].first is None and await self._was_finished(item)
 
-    async def _give_back(self, item: Item) -> None:
-        touched = Put(item.key, ignore_value=True)
-        await persist(lambda: self._client.txn([item.held], [Delete(item.claim), touched]))
+    async def _was_finished(self, item: Item) -> bool:
+        """Whether an item that is gone went together with our claim: an earlier sending removed both."""
+
+        async def end_of_claim() -> int:
+            patient = self._client.options(timeout=None)
+            async with patient.watch(item.claim, start_revision=item.token + 1, puts=False) as watch:
+                async for event in watch:
+                    return event.revision
+            raise client_closed()
+
+        try:
+            end = await persist(end_of_claim)
+            return (await persist(lambda: self._client.get(item.key, revision=end))).first is None
+        except Compacted:
+            raise LeaseLost(item.lease) from None
 
 
 class PriorityQueue(Queue):
