@@ -5,6 +5,7 @@ Each is an async context manager over ``petcd.client.Client`` and survives the f
 
 from __future__ import annotations
 
+from petcd.client.recipes._claims import Item
 from petcd.client.recipes._typed import ConfigurationError
 from petcd.client.recipes.barrier import Barrier, DoubleBarrier
 from petcd.client.recipes.configuration import Configuration
@@ -12,7 +13,7 @@ from petcd.client.recipes.discovery import Discovery, Instance, Registration
 from petcd.client.recipes.election import Election, Leader
 from petcd.client.recipes.jobs import LeaderJob
 from petcd.client.recipes.lock import Lock
-from petcd.client.recipes.queue import Item, PriorityQueue, Queue
+from petcd.client.recipes.queue import PriorityQueue, Queue
 from petcd.client.recipes.rwlock import ReadLock, ReadWriteLock, WriteLock
 from petcd.client.recipes.semaphore import Semaphore
 from petcd.client.recipes.stm import Attempt, Stm

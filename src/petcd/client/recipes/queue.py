@@ -21,23 +21,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Coroutine
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final, Self
 
-from petcd.client import Comparison, Delete, Event, Get, KeyValue, LeaseLost, Put, Txn, TxnResult, compare
-from petcd.client.recipes._session import (
-    TTL,
-    Name,
-    Session,
-    as_bytes,
-    client_closed,
-    folder,
-    guard,
-    look_again,
-    persist,
-)
-from petcd.errors import Compacted, EtcdError, LeaseNotFound
+from petcd.client import Event, Get, KeyValue, LeaseLost, Put, compare
+from petcd.client.recipes._claims import Claims, Item, Membership
+from petcd.client.recipes._session import TTL, Name, as_bytes, folder, guard, look_again, persist
+from petcd.errors import LeaseNotFound
 
 if TYPE_CHECKING:
     from petcd.client import Keyspace
@@ -45,45 +35,6 @@ if TYPE_CHECKING:
 _PAGE: Final = 16
 """Items read at once while looking for one that nobody has claimed."""
 PRIORITY_MAX: Final = 65535
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item that was taken and is not finished."""
-
-    key: bytes
-    value: bytes
-    claim: bytes
-    """The key that says that we have it."""
-    mark: bytes
-    """The value of that key, which no other claim has."""
-    token: int
-    """Larger for each later taker of the item."""
-    lease: int
-    """What the claim hangs on."""
-    lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the claim is gone or may be: others can take the item."""
-
-    @property
-    def text(self) -> str:
-        """The value as UTF-8."""
-        return self.value.decode()
-
-    @property
-    def held(self) -> Comparison:
-        """For ``client.txn(when=[...])``: true while the item is ours and not finished."""
-        return compare(self.claim).create_revision == self.token
-
-
-class _Membership(Session):
-    """The lease of a queue, and what we know of the keys on it."""
-
-    def __init__(self, client: Keyspace, ttl: int) -> None:
-        super().__init__(client, ttl)
-        self.puts = 0
-        """The version that the producer's key has."""
-        self.marks: set[bytes] = set()
-        """The values of the claims that somebody here works on. Any other claim on this lease is a relict."""
 
 
 class Queue:
@@ -94,9 +45,10 @@ class Queue:
         self._client = client
         self._prefix = folder(name)
         self._items = self._prefix + b"items/"
-        self._claims = self._prefix + b"claims/"
+        self._claims_below = self._prefix + b"claims/"
+        self._claims = Claims(client, self._items, self._claims_below)
         self._ttl = ttl
-        self._session: _Membership | None = None
+        self._session: Membership | None = None
         self._opening = asyncio.Lock()
         self._putting = asyncio.Lock()
 
@@ -112,17 +64,17 @@ class Queue:
         if session is not None:
             await session.close()
 
-    async def _open(self) -> _Membership:
+    async def _open(self) -> Membership:
         """The lease in use, or a new one where there is none or it is lost."""
         async with self._opening:
             if self._session is None or self._session.lost.is_set():
                 await self.close()
-                session = _Membership(self._client, self._ttl)
+                session = Membership(self._client, self._ttl)
                 await session.open()
                 self._session = session
             return self._session
 
-    async def _lost(self, session: _Membership) -> LeaseLost:
+    async def _lost(self, session: Membership) -> LeaseLost:
         """Forget a lease that the servers do not know any more; what to raise."""
         if self._session is session:
             await self.close()
@@ -165,9 +117,9 @@ class Queue:
         """Wait for an item and keep it while the block runs; it is removed when the block ends.
 
         It is free for others again when the block raises, or when this program dies (after ``ttl``).
-        Raises: LeaseLost on leaving, when the item has become another's meanwhile.
+        Raises: LeaseLost on leaving, when the item has become another's meanwhile, or may have.
         """
-        async with self._claimed() as (session, item):
+        async with self._one() as (session, item):
             watching = asyncio.ensure_future(
                 guard(self._client, session, item.claim, item.token, item.token, item.lost)
             )
@@ -175,7 +127,7 @@ class Queue:
                 yield item
             finally:
                 watching.cancel()
-            if not await session.within(self._finish(item)):
+            if not await session.within(self._claims.finish(item)):
                 raise LeaseLost(item.lease)
 
     async def get(self) -> bytes:
@@ -185,8 +137,8 @@ class Queue:
         Raises: LeaseLost when an item was removed and nobody can tell any more by whom.
         """
         while True:
-            async with self._claimed() as (_, item):
-                if await self._finish(item):
+            async with self._one() as (_, item):
+                if await self._claims.finish(item):
                     return item.value
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -202,23 +154,27 @@ class Queue:
         return (await persist(lambda: query(self._items, prefix=True, count_only=True))).count
 
     @contextlib.asynccontextmanager
-    async def _claimed(self) -> AsyncIterator[tuple[_Membership, Item]]:
+    async def _one(self) -> AsyncIterator[tuple[Membership, Item]]:
         """Wait for an item; it is given back when the block raises."""
         session, item = await self._claim()
         try:
             yield session, item
         except BaseException:
-            await self._tidy(session, self._free(item.held, item.key, item.claim))
+            await session.tidy(self._claims.give_back(item))
             raise
         finally:
             session.marks.discard(item.mark)
 
-    async def _claim(self) -> tuple[_Membership, Item]:
+    async def _claim(self) -> tuple[Membership, Item]:
         while True:
             session = await self._open()
             revision, free = await self._free_items(session)
             for kv in free:
-                item = await self._try_claim(session, kv)
+                try:
+                    item = await self._claims.claim(session, kv)
+                except LeaseNotFound:
+                    await self._lost(session)
+                    break
                 if item is not None:
                     return session, item
             if not free:
@@ -226,115 +182,25 @@ class Queue:
 
     def _matters(self, event: Event) -> bool:
         """Whether there may be a free item now."""
-        return event.key.startswith(self._claims if event.deleted else self._items)
+        return event.key.startswith(self._claims_below if event.deleted else self._items)
 
-    async def _free_items(self, session: _Membership) -> tuple[int, list[KeyValue]]:
+    async def _free_items(self, session: Membership) -> tuple[int, list[KeyValue]]:
         """The revision, and the first items that nobody has claimed."""
         first, revision = self._items, 0
         end = self._items[:-1] + b"0"  # "0" follows "/"
         while True:
             items = Get(first, end, limit=_PAGE)
-            claims = Get(self._claims, prefix=True)
+            claims = Get(self._claims_below, prefix=True)
             seen = await persist(lambda: self._client.txn(then=[items, claims]))  # noqa: B023
             revision = revision or seen.revision
-            # They arrived late, or could not be taken away when their takers were cancelled.
-            relicts = [kv for kv in seen[claims] if kv.lease == session.id and kv.value not in session.marks]
-            for kv in relicts:
-                item = self._items + kv.key.removeprefix(self._claims)
-                await self._free(compare(kv.key).create_revision == kv.create_revision, item, kv.key)
-            if relicts:
+            if await self._claims.remove_relicts(session, seen[claims]):
                 continue
             page = seen[items].kvs
-            taken = {kv.key.removeprefix(self._claims) for kv in seen[claims]}
+            taken = {kv.key.removeprefix(self._claims_below) for kv in seen[claims]}
             free = [kv for kv in page if kv.key.removeprefix(self._items) not in taken]
             if free or len(page) < _PAGE:
                 return revision, free
             first = page[-1].key + b"\0"
-
-    async def _try_claim(self, session: _Membership, kv: KeyValue) -> Item | None:
-        claim = self._claims + kv.key.removeprefix(self._items)
-        mark = b"%016x" % random.getrandbits(64)
-        item = None
-        session.marks.add(mark)
-        try:
-            item = await self._send_claim(session, kv, claim, mark)
-        except LeaseNotFound:
-            await self._lost(session)
-        except BaseException:
-            await self._tidy(session, self._withdraw(kv, claim, mark))
-            raise
-        finally:
-            if item is None:
-                session.marks.discard(mark)
-        return item
-
-    async def _send_claim(self, session: _Membership, kv: KeyValue, claim: bytes, mark: bytes) -> Item | None:
-        # Giving an item back modifies it, so a late copy of this finds it changed, or gone.
-        when = [compare(kv.key).mod_revision == kv.mod_revision, compare(claim).create_revision == 0]
-        put, own = Put(claim, mark, lease=session.id), Get(claim)
-        sendings = 0
-
-        def send() -> Awaitable[TxnResult]:
-            nonlocal sendings
-            sendings += 1
-            return self._client.txn(when, [put], [own])
-
-        done = await persist(send)
-        token = done.revision
-        if not done:
-            found = done[own].first
-            if found is None:
-                return None
-            if found.value != mark:
-                if sendings > 1:
-                    # A sending without an answer could arrive when the other one's claim has gone.
-                    await self._withdraw(kv, claim, mark)
-                return None
-            token = found.create_revision
-        return Item(kv.key, kv.value, claim, mark, token, session.id)
-
-    async def _withdraw(self, kv: KeyValue, claim: bytes, mark: bytes) -> None:
-        """Undo a claim of unknown fate, and see to it that it does not arrive any more."""
-        unclaimed = Txn([compare(kv.key).mod_revision == kv.mod_revision], [Put(kv.key, ignore_value=True)])
-        await self._free(compare(claim).value == mark, kv.key, claim, unclaimed)
-
-    async def _free(self, held: Comparison, key: bytes, claim: bytes, *otherwise: Txn) -> None:
-        """Take a claim away, if ``held``, and modify its item: what claims it as it was is refused."""
-        modified = Put(key, ignore_value=True)
-        try:
-            await persist(lambda: self._client.txn([held], [Delete(claim), modified], otherwise))
-        except EtcdError:
-            # A full store takes no put, and a deleted item none either.
-            await persist(lambda: self._client.txn([held], [Delete(claim)]))
-
-    async def _tidy(self, session: _Membership, work: Coroutine[Any, Any, None]) -> None:
-        """Do what can be done while the lease lives; what cannot is left to its end."""
-        with contextlib.suppress(LeaseLost, EtcdError):
-            await session.within(work)
-
-    async def _finish(self, item: Item) -> bool:
-        """Remove an item; False when it has become another's. Raises: LeaseLost when nobody can tell."""
-        both, rest = [Delete(item.key), Delete(item.claim)], Get(item.key)
-        done = await persist(lambda: self._client.txn([item.held], both, [rest]))
-        if done:
-            return True
-        return done[rest].first is None and await self._was_finished(item)
-
-    async def _was_finished(self, item: Item) -> bool:
-        """Whether an item that is gone went together with our claim: an earlier sending removed both."""
-
-        async def end_of_claim() -> int:
-            patient = self._client.options(timeout=None)
-            async with patient.watch(item.claim, start_revision=item.token + 1, puts=False) as watch:
-                async for event in watch:
-                    return event.revision
-            raise client_closed()
-
-        try:
-            end = await persist(end_of_claim)
-            return (await persist(lambda: self._client.get(item.key, revision=end))).first is None
-        except Compacted:
-            raise LeaseLost(item.lease) from None
 
 
 class PriorityQueue(Queue):
