@@ -61,7 +61,7 @@ class Membership(Session):
         self.marks: set[bytes] = set()
         """The values of the claims that somebody here works on. Any other claim on this lease is a relict."""
 
-    async def tidy(self, work: Coroutine[Any, Any, None]) -> None:
+    async def tidy(self, work: Coroutine[Any, Any, object]) -> None:
         """Do what can be done while the lease lives; what cannot is left to its end."""
         with contextlib.suppress(LeaseLost, EtcdError):
             await self.within(work)

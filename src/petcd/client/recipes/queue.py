@@ -127,7 +127,12 @@ class Queue:
                 yield item
             finally:
                 watching.cancel()
-            if not await session.within(self._claims.finish(item)):
+            try:
+                finished = await session.within(self._claims.finish(item))
+            except asyncio.CancelledError:
+                await session.tidy(self._claims.finish(item))  # the work is done
+                raise
+            if not finished:
                 raise LeaseLost(item.lease)
 
     async def get(self) -> bytes:
