@@ -9,10 +9,11 @@ The rows are PyPI's ``etcd3`` (blocking) and ``aetcd`` (asyncio) and petcd's two
 imported only beside an old protobuf, so each library runs in an interpreter of its own: ``--etcd3-python``
 (``make etcd3-environment`` makes one) and ``--aetcd-python``. What cannot be imported is left out.
 
-``one`` is one call after the other, ``threads`` is 8 threads doing that with one client, ``100`` is 100 tasks
-with one client. ``cpu`` is the client's own processor time per call, in microseconds: unlike calls per second
-it hardly depends on the server and on what else the machine does. Keys have 24 bytes, values 256. The clients
-take turns, and medians over the rounds are shown, also of the ratios.
+``one`` is one call after the other, ``many`` is several threads or tasks doing that with one client: 8
+threads or 100 tasks, or what ``--threads`` and ``--tasks`` say. ``cpu`` is the client's own processor time
+per call, in microseconds: unlike calls per second it hardly depends on the server and on what else the
+machine does. Keys have 24 bytes, values 256. The clients take turns, and medians over the rounds are shown,
+also of the ratios.
 """
 
 from __future__ import annotations
@@ -36,15 +37,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 KEYS: Final = [b"bench/clients/%010d" % n for n in range(1000)]
 VALUE: Final = b"v" * 256
 WARM_UP_SECONDS: Final = 0.5
-THREADS: Final = 8
-TASKS: Final = 100
 OPERATIONS: Final = ("put", "get")
-MODES: Final[dict[str, tuple[str, ...]]] = {
-    "etcd3": ("one", "threads"),
-    "petcd.sync": ("one", "threads"),
-    "aetcd": ("one", "100"),
-    "petcd": ("one", "100"),
-}
+LIBRARIES: Final = ("etcd3", "petcd.sync", "aetcd", "petcd")
+BLOCKING: Final = ("etcd3", "petcd.sync")
 
 
 # --- in the worker: nothing here imports petcd unless it is what is measured ------------------------------
@@ -121,14 +116,14 @@ def on_asyncio(library: str, host: str, port: int) -> Any:
     return Client(f"{host}:{port}")
 
 
-def worker(library: str, mode: str, operation: str, endpoint: str, seconds: float) -> dict[str, float]:
+def worker(library: str, at_once: int, operation: str, endpoint: str, seconds: float) -> dict[str, float]:
     host, _, port = endpoint.rpartition(":")
-    if library in ("etcd3", "petcd.sync"):
+    if library in BLOCKING:
         client = blocking(library, host, int(port))
         call = client.get if operation == "get" else lambda key: client.put(key, VALUE)
         client.put(KEYS[0], VALUE)
         count = Count(seconds)
-        run_threads(call, count, 1 if mode == "one" else THREADS)
+        run_threads(call, count, at_once)
         client.close()
         return count.row()
 
@@ -137,7 +132,7 @@ def worker(library: str, mode: str, operation: str, endpoint: str, seconds: floa
             call = client.get if operation == "get" else lambda key: client.put(key, VALUE)
             await client.put(KEYS[0], VALUE)
             count = Count(seconds)
-            await run_tasks(call, count, 1 if mode == "one" else TASKS)
+            await run_tasks(call, count, at_once)
             return count.row()
 
     return asyncio.run(main())
@@ -193,11 +188,11 @@ def serving_canned() -> Iterator[str]:
 
 
 def measure(
-    python: str, library: str, mode: str, operation: str, endpoint: str, seconds: float
+    python: str, library: str, at_once: int, operation: str, endpoint: str, seconds: float
 ) -> dict[str, float] | None:
     """One cell; None when the library cannot be used there."""
     done = subprocess.run(
-        [python, __file__, "--worker", library, mode, operation, endpoint, str(seconds)],
+        [python, __file__, "--worker", library, str(at_once), operation, endpoint, str(seconds)],
         capture_output=True,
         text=True,
         timeout=seconds + 60,
@@ -224,18 +219,6 @@ Cell = tuple[str, str, str]
 """Library, mode, operation."""
 
 
-def rivals(cell: Cell) -> list[Cell]:
-    """The cells of others that one of ours is held against."""
-    library, mode, operation = cell
-    if not library.startswith("petcd"):
-        return []
-    one = mode == "one"
-    return [
-        ("etcd3", "one" if one else "threads", operation),
-        ("aetcd", "one" if one else "100", operation),
-    ]
-
-
 def report(options: argparse.Namespace, endpoint: str) -> None:
     """Every client in turn, several times over: a machine's speed changes from one minute to the next."""
     pythons = {"etcd3": options.etcd3_python, "aetcd": options.aetcd_python}
@@ -243,17 +226,18 @@ def report(options: argparse.Namespace, endpoint: str) -> None:
     cells = [
         (library, mode, operation)
         for operation in OPERATIONS
-        for group in (("one",), ("threads", "100"))
-        for library, modes in MODES.items()
-        for mode in modes
-        if mode in group and (not options.only or library in options.only)
+        for mode in ("one", "many")
+        for library in LIBRARIES
+        if not options.only or library in options.only
     ]
     rounds: dict[Cell, list[dict[str, float]]] = {cell: [] for cell in cells}
     for _ in range(options.rounds):
         for cell in cells:
             library, mode, operation = cell
             python = pythons.get(library) or sys.executable
-            row = measure(python, library, mode, operation, endpoint, options.seconds)
+            many = options.threads if library in BLOCKING else options.tasks
+            at_once = 1 if mode == "one" else many
+            row = measure(python, library, at_once, operation, endpoint, options.seconds)
             if row is not None:
                 rounds[cell].append(row)
     print(
@@ -266,9 +250,9 @@ def report(options: argparse.Namespace, endpoint: str) -> None:
             print(f"{library:<12}{mode:<10}{operation:<6}{'absent':>10}")
             continue
         ratios = ["", ""]
-        for place, other in enumerate(rivals(cell)):
-            theirs = rounds.get(other, [])
-            if len(theirs) == len(found):
+        for place, other in enumerate(("etcd3", "aetcd")):
+            theirs = rounds.get((other, mode, operation), [])
+            if library.startswith("petcd") and len(theirs) == len(found):
                 pairs = zip(found, theirs, strict=True)
                 ratios[place] = f"{median(ours['rate'] / one['rate'] for ours, one in pairs):.1f}"
         rate = median(row["rate"] for row in found)
@@ -280,8 +264,8 @@ def report(options: argparse.Namespace, endpoint: str) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
-        library, mode, operation, endpoint, seconds = sys.argv[2:7]
-        print(json.dumps(worker(library, mode, operation, endpoint, float(seconds))))
+        library, at_once, operation, endpoint, seconds = sys.argv[2:7]
+        print(json.dumps(worker(library, int(at_once), operation, endpoint, float(seconds))))
         return
     if sys.argv[1:2] == ["--canned"]:
         import uvloop
@@ -297,9 +281,11 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="of each cell")
     parser.add_argument("--rounds", type=int, default=3, help="the medians of so many are shown")
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--etcd3-python", default=str(etcd3) if etcd3.exists() else "")
     parser.add_argument("--aetcd-python", default="")
-    parser.add_argument("--only", nargs="*", choices=tuple(MODES), default=())
+    parser.add_argument("--only", nargs="*", choices=LIBRARIES, default=())
     options = parser.parse_args()
     if options.endpoint:
         report(options, options.endpoint)
