@@ -195,19 +195,24 @@ def test_a_waiter_whose_client_is_closed_leaves_no_key(server: Server) -> None:
         assert [str(failure) for failure in ended] == ["the client is closed"]
 
 
+def interrupt_too_late(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is next run in the background thread is interrupted when it has just ended."""
+    portal = client._portal
+    run = portal.run
+
+    def interrupted(work: Callable[[AsyncClient], Any]) -> None:
+        monkeypatch.undo()
+        run(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(portal, "run", interrupted)
+
+
 def test_what_an_interrupt_has_come_too_late_for_is_given_back(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Client(server.endpoint) as client:
-        portal = client._portal
-        run = portal.run
-
-        def interrupted(work: Callable[[AsyncClient], Any]) -> None:
-            monkeypatch.undo()
-            run(work)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(portal, "run", interrupted)
+        interrupt_too_late(client, monkeypatch)
         lock = Lock(client, "lock/g")
         with pytest.raises(KeyboardInterrupt):
             lock.acquire()
@@ -220,15 +225,7 @@ def test_a_lease_that_an_interrupt_has_come_too_late_for_is_given_back(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Client(server.endpoint) as client:
-        portal = client._portal
-        run = portal.run
-
-        def interrupted(work: Callable[[AsyncClient], Any]) -> None:
-            monkeypatch.undo()
-            run(work)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(portal, "run", interrupted)
+        interrupt_too_late(client, monkeypatch)
         lease = client.lease(3)
         with pytest.raises(KeyboardInterrupt):
             lease.__enter__()

@@ -34,7 +34,7 @@ class KeyValue(NamedTuple):
         return self.value.decode()
 
 
-# Not frozen: that makes four times as much of making one.
+# These two are not frozen: making one would take four times as long, and every put and get makes one.
 
 
 @dataclass(slots=True)

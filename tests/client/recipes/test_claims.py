@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from tests.client.recipes.helpers import lease_of, run, wait_keys
@@ -66,6 +66,18 @@ async def cancelled_at_its_claim(client: Hooked, work: Awaitable[object], *, car
     assert task.cancelled()
 
 
+@contextlib.asynccontextmanager
+async def two_takers(server: Server, name: str) -> AsyncIterator[tuple[Hooked, Queue, Queue]]:
+    """A client with a hook, its queue, whose lease does not end by itself, and the same queue of another."""
+    async with (
+        Hooked(server.endpoint) as client,
+        Client(server.endpoint) as two,
+        Queue(client, name, ttl=60) as queue,
+        Queue(two, name) as other,
+    ):
+        yield client, queue, other
+
+
 async def take_and_leave(queue: Queue) -> None:
     async with queue.take():
         pass
@@ -75,12 +87,7 @@ async def take_and_leave(queue: Queue) -> None:
 def test_a_cancelled_taker_leaves_no_claim(server: Server, how: str) -> None:
     async def main() -> None:
         name = f"claims/cancelled-{how}"
-        async with (
-            Hooked(server.endpoint) as client,
-            Client(server.endpoint) as two,
-            Queue(client, name, ttl=60) as queue,
-            Queue(two, name) as other,
-        ):
+        async with two_takers(server, name) as (client, queue, other):
             await queue.put("work")
             work = queue.get if how == "get" else lambda: take_and_leave(queue)
             await cancelled_at_its_claim(client, work(), carried_out=True)
@@ -94,12 +101,7 @@ def test_a_cancelled_taker_leaves_no_claim(server: Server, how: str) -> None:
 def test_a_taker_cancelled_while_it_removes_an_item_leaves_no_claim(server: Server, how: str) -> None:
     async def main() -> None:
         name = f"claims/finishing-{how}"
-        async with (
-            Hooked(server.endpoint) as client,
-            Client(server.endpoint) as two,
-            Queue(client, name, ttl=60) as queue,
-            Queue(two, name) as other,
-        ):
+        async with two_takers(server, name) as (client, queue, other):
             await queue.put("work")
 
             async def claim_then_hang(_: Sequence[Operation], send: Send) -> TxnResult:
