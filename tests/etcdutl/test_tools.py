@@ -563,7 +563,7 @@ def test_completion_refusals(utl: Callable[..., Ran]) -> None:
 
 
 def test_progress_is_drawn_on_a_terminal_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from petcd.cli.etcdutl import progress
+    from petcd.cli import progress
 
     class Screen:
         text = ""

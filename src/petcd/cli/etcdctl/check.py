@@ -15,7 +15,7 @@ from petcd.cli.etcdctl.grammar import boolean, string
 from petcd.cli.etcdctl.kv import prefix_end
 from petcd.cli.etcdctl.load import drive
 from petcd.cli.etcdctl.session import CallFailed
-from petcd.cli.etcdutl.progress import Bar
+from petcd.cli.progress import Bar
 from petcd.pb.etcdserverpb import kv as pb
 from petcd.pb.etcdserverpb import maintenance
 

@@ -13,7 +13,7 @@ from petcd.cli.etcdctl.golang import raw
 from petcd.cli.etcdctl.grammar import boolean, integer, string, unsigned
 from petcd.cli.etcdctl.kv import FROM_KEY_END, prefix_end
 from petcd.cli.etcdctl.session import CallFailed, Session
-from petcd.cli.etcdutl.progress import Bar
+from petcd.cli.progress import Bar
 from petcd.pb.etcdserverpb import kv as pb
 
 if TYPE_CHECKING:

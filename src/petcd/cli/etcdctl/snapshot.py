@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from petcd.cli.etcdctl import methods
 from petcd.cli.etcdctl.commands import BAD_CONNECTION, INTERRUPTED, Exit, Leaf, bad_args, complain, write
 from petcd.cli.etcdctl.session import CallFailed
-from petcd.cli.etcdutl.progress import Bar
 from petcd.cli.etcdutl.snapshot import RESTORE_FLAGS
+from petcd.cli.progress import Bar
 from petcd.pb.etcdserverpb import maintenance as pb
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from petcd.cli.etcdctl.grammar import integer
 from petcd.cli.etcdutl.commands import Tool
 from petcd.cli.etcdutl.files import check_exists, database, fail
 from petcd.cli.etcdutl.printing import check_format, hash_cells, show
-from petcd.cli.etcdutl.progress import Bar
+from petcd.cli.progress import Bar
 
 if TYPE_CHECKING:
     from petcd.cli.etcdctl.context import Context

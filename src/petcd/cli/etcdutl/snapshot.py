@@ -8,7 +8,7 @@ from petcd.cli.etcdctl.commands import bad_args
 from petcd.cli.etcdctl.grammar import Flag, boolean, string, unsigned
 from petcd.cli.etcdutl.commands import Tool
 from petcd.cli.etcdutl.printing import check_format, show, status_cells
-from petcd.cli.etcdutl.progress import Bar
+from petcd.cli.progress import Bar
 
 if TYPE_CHECKING:
     from petcd.cli.etcdctl.context import Context
