@@ -5,6 +5,7 @@ Order of the common checks: contract wire-v3 section 3.2.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +19,19 @@ UNREAD_BYTES_MAX: Final = 4 << 20
 UNREAD_TEXT: Final = "etcdserver: too many answers are not being read"
 """A stream whose client asks on and on and reads nothing ends with this, in RESOURCE_EXHAUSTED."""
 
+
+class _Wish(IntEnum):
+    """What a request's metadata ask of the member, as far as every service must know."""
+
+    NOTHING = 0
+    A_LEADER = 1
+    UNREADABLE = 2
+    """The client's version is no text."""
+
+
+_NOTHING: Final = _Wish.NOTHING
+_A_LEADER: Final = _Wish.A_LEADER
+_UNREADABLE: Final = _Wish.UNREADABLE
 
 _LEADERLESS_ELECTIONS: Final = 3
 """So many looks, one an election timeout, must find no leader before streams that want one are ended."""
@@ -41,11 +55,15 @@ class Service:
         head = call.head
         if head.plain:
             return False
-        version = head.metadata(b"client-api-version")
-        if version is not None and not _is_utf8(version):
+        wish = head.note
+        if wish is None:
+            wish = _wish(head)
+        if wish is _NOTHING:
+            return False
+        if wish is _UNREADABLE:
             call.fail(errors.InvalidClientAPIVersion.code, errors.InvalidClientAPIVersion.text)
             return True
-        if self.member.lead == 0 and head.metadata(b"hasleader") == b"true":
+        if self.member.lead == 0:
             call.fail(errors.NoLeader.code, errors.NoLeader.text)
             return True
         return False
@@ -58,10 +76,10 @@ class Service:
         head = stream.head
         if head.plain:
             return
-        version = head.metadata(b"client-api-version")
-        if version is not None and not _is_utf8(version):
+        wish = _wish(head)
+        if wish is _UNREADABLE:
             raise errors.InvalidClientAPIVersion
-        if head.metadata(b"hasleader") == b"true":
+        if wish is _A_LEADER:
             if self.member.lead == 0:
                 raise errors.NoLeader
             self._leader_guard.add(stream)
@@ -112,6 +130,21 @@ class LeaderGuard:
                 stream.close(errors.NoLeader.code, errors.NoLeader.text)
             member.flush_edges()
         self._look_later()
+
+
+def _wish(head: Any) -> _Wish:
+    """Found out once for each distinct list of header fields."""
+    wish: _Wish = head.note
+    if wish is None:
+        version = head.metadata(b"client-api-version")
+        if version is not None and not _is_utf8(version):
+            wish = _UNREADABLE
+        elif head.metadata(b"hasleader") == b"true":
+            wish = _A_LEADER
+        else:
+            wish = _NOTHING
+        head.note = wish
+    return wish
 
 
 def malformed(call: Any, error: Exception) -> None:

@@ -351,7 +351,7 @@ def _admit_postponed_reads(raft: Raft) -> None:
 
 
 def _admit_read(raft: Raft, read: PendingRead) -> None:
-    if raft.config.lease_based_reads:
+    if raft.tracker.is_alone or raft.config.lease_based_reads:  # nobody else can lead
         _answer_read(raft, read)
     else:
         raft.read_only.add(read)

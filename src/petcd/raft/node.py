@@ -401,7 +401,7 @@ class Node:
             raft.messages
             or raft.after_append
             or log.handed < log.last_index
-            or log.has_committed()
+            or (log.applying < log.committed and log.has_committed())
             or raft.replicate_due
             or raft.heartbeat_due
             or raft.read_only.due
@@ -437,7 +437,7 @@ class Node:
         if log.handed < log.last_index:
             ready.entries = log.hand_out()
             ready.must_sync = True
-        if log.has_committed():
+        if log.applying < log.committed and log.has_committed():
             ready.committed = log.take_committed(self._config.committed_bytes_max)
         if raft.read_states:
             ready.read_states = raft.read_states

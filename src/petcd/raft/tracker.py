@@ -19,6 +19,7 @@ class Tracker:
         "_inflight_max",
         "configuration",
         "incoming",
+        "is_alone",
         "outgoing",
         "peers",
         "progress",
@@ -31,6 +32,8 @@ class Tracker:
         self.configuration = Configuration()
         self.incoming: tuple[int, ...] = ()
         self.outgoing: tuple[int, ...] = ()
+        self.is_alone = False
+        """We are the only voter: what we have, a quorum has."""
         self.peers: tuple[int, ...] = ()
         """Everybody but us."""
         self.progress: dict[int, Progress] = {}
@@ -56,6 +59,7 @@ class Tracker:
         self.configuration = configuration
         self.incoming = tuple(sorted(configuration.voters))
         self.outgoing = tuple(sorted(configuration.outgoing))
+        self.is_alone = self.incoming == (self._id,) and not self.outgoing
         self.peers = tuple(member for member in progress if member != self._id)
         self.progress = progress
 
@@ -76,6 +80,8 @@ class Tracker:
 
     def committed(self) -> int:
         """The highest index that a quorum has on its disks."""
+        if self.is_alone:
+            return self.progress[self._id].match
         return joint_match(self.incoming, self.outgoing, self.progress)
 
     def agreed(self, numbers: dict[int, int]) -> int:
@@ -101,6 +107,7 @@ class Tracker:
         """Assert what this class promises."""
         self.configuration.check()
         assert self.progress.keys() == self.configuration.members
+        assert self.is_alone == (self.configuration.voters == {self._id} and not self.configuration.outgoing)
         for member, progress in self.progress.items():
             progress.check()
             assert progress.is_learner == (member in self.configuration.learners)

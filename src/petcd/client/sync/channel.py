@@ -14,7 +14,7 @@ import struct
 from _thread import allocate_lock
 from typing import Any, Final
 
-_READ_BYTES: Final = 1 << 18
+_READ_BYTES: Final = 1 << 16
 _TICK_SECONDS: Final = 0.25
 """A socket's usual time limit: a longer wait is several of these."""
 _TIMEVAL: Final = struct.Struct("ll")

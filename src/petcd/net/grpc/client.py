@@ -51,6 +51,7 @@ CLIENT_LIMITS: Final = Limits(
 """A client trusts its server more than the other way round, and takes answers of any size."""
 
 _KEEPALIVE_ROUND: Final = 4
+_READ_BYTES: Final = 1 << 16
 _PARTS_MAX: Final = 64
 """Of what is to be sent, four to a call: then it leaves. The server works on it while we make the rest; with
 a hundred calls at once that doubles what gets done."""
@@ -82,8 +83,12 @@ class ClientMachine(AnswerParser):
         self.conn.going_away(last_sid, code, text)
 
 
-class ClientConnection:
-    """One connection to one server; an ``asyncio`` protocol. Make it with ``connect``."""
+class ClientConnection(asyncio.BufferedProtocol):
+    """One connection to one server; an ``asyncio`` protocol. Make it with ``connect``.
+
+    It brings the buffer that the socket is read into: to read into bytes of its own, asyncio maps and unmaps
+    256 kB of memory each time, a fifth of what a lone call costs.
+    """
 
     def __init__(
         self,
@@ -103,6 +108,7 @@ class ClientConnection:
         self._keepalive = keepalive_seconds
         self._keepalive_timeout = keepalive_timeout_seconds
         self._transport: Any = None
+        self._buffer = memoryview(bytearray(_READ_BYTES))
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._waiting: deque[ClientCall] = deque()
@@ -454,6 +460,12 @@ class ClientConnection:
             self._keepalive_timer = self._loop.call_later(
                 self._keepalive / _KEEPALIVE_ROUND, self._look_after
             )
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()

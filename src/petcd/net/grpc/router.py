@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from petcd.errors import Code
 from petcd.net.grpc.messages import decompressor_text, go_quote
@@ -97,6 +97,7 @@ class RequestHead:
         "http",
         "malformed",
         "method",
+        "note",
         "path",
         "plain",
         "refusal",
@@ -116,6 +117,8 @@ class RequestHead:
         self.encoding: bytes | None = None
         self.plain = True
         """No header but those of HTTP/2 and gRPC themselves: no token, no wish of the caller's."""
+        self.note: Any = None
+        """What whoever serves the method has found out about these fields: heads come again and again."""
         self.stats = _NO_STATS
         self._metadata: dict[bytes, list[bytes]] | None = None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import Any, Final
 
 from petcd.errors import Code, EtcdError
@@ -35,8 +36,18 @@ _FIELDS_FREE: Final = 64
 _HEADS_MAX: Final = 1024
 _BLOCK_BYTES_FREE: Final = 4096
 
-Begun = tuple[RequestHead, bytes | None]
-"""How a call begins: what its header block means, and its ``grpc-timeout``."""
+Begun = tuple[RequestHead, float | None]
+"""How a call begins: what its header block means, and its time limit in seconds."""
+
+
+def _mistimed(head: RequestHead, timeout: bytes) -> RequestHead:
+    """The request with its time limit unreadable: refused for that, unless there is another reason."""
+    if head.malformed or head.refusal is not None:
+        return head
+    head = copy(head)
+    head.unary = None
+    head.refusal = refusal_block(Code.INTERNAL, f"malformed grpc-timeout: {go_quote(timeout)}", 400)
+    return head
 
 
 class Service:
@@ -184,9 +195,9 @@ class GrpcServerConnection(Http2Connection):
                     and len(streams) < streams_max
                 ):
                     call = Call(self, sid, head)
-                    if timeout is not None and not self._set_deadline(call, timeout):
-                        self._accept(sid, head, timeout, end_stream=False)
-                        continue
+                    if timeout is not None:
+                        call.deadline = self.now() + timeout
+                        self.deadlines.add(call)
                     self.last_sid = sid
                     self.receive_left -= message_size + 5
                     streams[sid] = call
@@ -204,14 +215,9 @@ class GrpcServerConnection(Http2Connection):
                 return size
         return pos
 
-    def _set_deadline(self, call: Call | Stream, timeout: bytes) -> bool:
-        """False when the timeout is malformed."""
-        seconds = parse_timeout(timeout)
-        if seconds is None:
-            return False
-        call.deadline = self.now() + seconds
+    def _set_deadline(self, call: Call | Stream, timeout: float) -> None:
+        call.deadline = self.now() + timeout
         self.deadlines.add(call)
-        return True
 
     def on_block(self, sid: int, block: bytes, end_stream: bool) -> None:
         head, timeout = self.decoder.blocks.get(block) or self._read_block(block)
@@ -227,10 +233,11 @@ class GrpcServerConnection(Http2Connection):
         fields = self.decoder.decode(block)
         if len(fields) > _FIELDS_FREE or len(block) > _BLOCK_BYTES_FREE:
             self._spend_fields(len(fields), len(block))
-        timeout = None
+        text = timeout = None
         for field in fields:
             if field[0] == b"grpc-timeout":
-                timeout = field[1]
+                text = field[1]
+                timeout = parse_timeout(text)
                 fields = [other for other in fields if other[0] != b"grpc-timeout"]
                 break
         service = self.service
@@ -243,12 +250,14 @@ class GrpcServerConnection(Http2Connection):
                 if len(heads) >= _HEADS_MAX:
                     heads.clear()
                 heads[key] = head
+        if text is not None and timeout is None:
+            return _mistimed(head, text), None
         begun = head, timeout
         if timeout is None or len(block) < 2 * len(fields):
             self.decoder.remember(block, begun)
         return begun
 
-    def _accept(self, sid: int, head: RequestHead, timeout: bytes | None, end_stream: bool) -> None:
+    def _accept(self, sid: int, head: RequestHead, timeout: float | None, end_stream: bool) -> None:
         """A header block on this stream: a new call, or trailers."""
         if sid == 0:
             raise ProtocolFault(frames.PROTOCOL_ERROR, "HEADERS on stream 0")
@@ -273,7 +282,7 @@ class GrpcServerConnection(Http2Connection):
             stream.remote_closed = True
             stream.on_data(b"", 0, 0, True)
 
-    def _open(self, sid: int, head: RequestHead, timeout: bytes | None, end_stream: bool) -> None:
+    def _open(self, sid: int, head: RequestHead, timeout: float | None, end_stream: bool) -> None:
         if self._goaway_out:
             self.put(frames.rst_stream(sid, frames.REFUSED_STREAM))
             self.detach(sid)
@@ -285,9 +294,6 @@ class GrpcServerConnection(Http2Connection):
             self.reset(sid, frames.PROTOCOL_ERROR)
             return
         refusal = head.refusal
-        if refusal is None and timeout is not None and parse_timeout(timeout) is None:
-            text = f"malformed grpc-timeout: {go_quote(timeout)}"
-            refusal = refusal_block(Code.INTERNAL, text, 400)
         if refusal is not None:
             self.put(ending_frame(sid, refusal))
             if not end_stream:

@@ -25,11 +25,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 from petcd.counters import Histogram
 from petcd.logs import NULL, Logger
 from petcd.pb import raftpb, walpb
+from petcd.pb.wire import varint
 from petcd.seams.disk import Disk, File
 from petcd.seams.failpoints import Failpoints
 from petcd.storage.errors import ClosedError, CorruptError, LockedError, StorageError, TornError, write_failed
@@ -456,7 +458,13 @@ class Wal:
 
 def encode_hard_state(term: int, vote: int, commit: int) -> bytes:
     """raftpb.HardState with all three fields, as every release up to 3.6 writes it."""
-    return raftpb.HardState(term=term, vote=vote, commit=commit).encode()
+    return _hard_state_head(term, vote) + varint(commit)
+
+
+@lru_cache(maxsize=4)
+def _hard_state_head(term: int, vote: int) -> bytes:
+    """Of nearly all hard states that are written only the commit index is new."""
+    return b"\x08" + varint(term) + b"\x10" + varint(vote) + b"\x18"
 
 
 def encode_snapshot_record(index: int, term: int, conf_state: raftpb.ConfState | None) -> bytes:

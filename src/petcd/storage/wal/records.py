@@ -13,6 +13,7 @@ with the value it holds. Everything here works on bytes at hand; ``reader`` and 
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -65,11 +66,25 @@ def _shape(record_type: int, data_bytes: int) -> _Shape:
     )
 
 
-_entry_shapes: Final[dict[int, _Shape]] = {}
+_shapes: Final[defaultdict[int, dict[int, _Shape]]] = defaultdict(dict)
+"""By record type and length of the data."""
+
+
+def _learn(record_type: int, data_bytes: int) -> _Shape:
+    shape = _shape(record_type, data_bytes)
+    if data_bytes <= _CACHED_DATA_BYTES_MAX:
+        _shapes[record_type][data_bytes] = shape
+    return shape
 
 
 def frame(record_type: int, crc: int, data: bytes | None) -> bytes:
     """One frame, any record; ``data`` None leaves field 3 out, as crc records do."""
+    top = crc >> 28
+    if top and data is not None:
+        data_bytes = len(data)
+        shape = _shapes[record_type].get(data_bytes) or _learn(record_type, data_bytes)
+        head, middles, padded = shape
+        return b"".join((head, _LOW[crc & 0x3FFF], _LOW[crc >> 14 & 0x3FFF], middles[top], data, padded))
     body = b"\x08" + varint(record_type) + b"\x10" + varint(crc)
     if data is not None:
         body += b"\x1a" + varint(len(data)) + data
@@ -90,7 +105,7 @@ def append_entries(parts: list[bytes], crc: int, entries: Iterable[tuple[int, by
     Returns the chain's new value and the last index (0 when there was no entry).
     Cost: 0.7 µs an entry of 300 bytes, so it is all tables: per length one shape, per crc three look-ups.
     """
-    low, shapes = _LOW, _entry_shapes
+    low, shapes = _LOW, _shapes[ENTRY]
     extend_crc = extend
     index = 0
     for index, data in entries:  # noqa: B007 - the last one is the result
@@ -101,10 +116,7 @@ def append_entries(parts: list[bytes], crc: int, entries: Iterable[tuple[int, by
             try:
                 head, middles, padding = shapes[data_bytes]
             except KeyError:
-                shape = _shape(ENTRY, data_bytes)
-                if data_bytes <= _CACHED_DATA_BYTES_MAX:
-                    shapes[data_bytes] = shape
-                head, middles, padding = shape
+                head, middles, padding = _learn(ENTRY, data_bytes)
             parts += (head, low[crc & 0x3FFF], low[crc >> 14 & 0x3FFF], middles[top], data, padding)
         else:
             parts.append(frame(ENTRY, crc, data))
