@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +36,7 @@ class TestBudget:
 class Item:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
+        self.tick = 0
         self.expired = 0
 
     def expire(self) -> None:
@@ -50,9 +53,24 @@ class TestDeadlines:
         assert armed == [1] and len(deadlines) == 3
         for item in items:
             deadlines.discard(item)
+        assert len(deadlines) == 0
+        deadlines.expire(0.0)
         assert not deadlines.pending
-        deadlines.add(items[0])
+        deadlines.add(Item(1.0))
         assert armed == [1, 1]
+
+    def test_what_ended_is_not_kept_beyond_the_next_look(self) -> None:
+        deadlines = Deadlines()
+        early, late = Item(1000.0), Item(1000.0)
+        deadlines.add(early)
+        deadlines.discard(early)
+        deadlines.add(late)
+        deadlines.expire(1.0)
+        deadlines.discard(late)
+        assert not deadlines.pending
+        kept = weakref.ref(early), weakref.ref(late)
+        del early, late
+        assert [item() for item in kept] == [None, None]
 
     def test_an_item_already_late_is_found(self) -> None:
         deadlines = Deadlines()

@@ -54,7 +54,7 @@ HTTP_STATUS: Final = {
 class GatewayHead:
     """Request headers as gRPC metadata."""
 
-    __slots__ = ("_metadata", "note", "path", "plain")
+    __slots__ = ("_metadata", "note", "path")
 
     def __init__(self, exchange: HttpExchange, path: bytes) -> None:
         self.path = path
@@ -67,7 +67,6 @@ class GatewayHead:
             else:
                 self._metadata.setdefault(b"grpcgateway-" + name, value)
         self.note: Any = None
-        self.plain = all(name.startswith(b"grpcgateway-") for name in self._metadata)
 
     def metadata(self, name: bytes) -> bytes | None:
         return self._metadata.get(name)

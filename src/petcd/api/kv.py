@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from petcd import errors
 from petcd.api.ranges import LargeRanges, is_large
 from petcd.api.rangestream import RangeStreamHandler
-from petcd.api.service import Service, malformed
+from petcd.api.service import NOTHING, Service, malformed
 from petcd.errors import EtcdError
 from petcd.mvcc import (
     apply_txn,
@@ -63,7 +63,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if (self._members.learner_count or not call.head.plain) and self.refused(
+        if (self._members.learner_count or call.head.note is not NOTHING) and self.refused(
             call, for_learners=request.serializable
         ):
             return
@@ -99,7 +99,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if (self._members.learner_count or not call.head.plain) and self.refused(call):
+        if (self._members.learner_count or call.head.note is not NOTHING) and self.refused(call):
             return
         member = self.member
         if member.applier.quota_is_near and self.lacks_space(call, put_cost(request)):
@@ -113,7 +113,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if (self._members.learner_count or not call.head.plain) and self.refused(call):
+        if (self._members.learner_count or call.head.note is not NOTHING) and self.refused(call):
             return
         check_delete_range(request)
         self.member.propose(applier.DELETE_RANGE, message, request, call)
@@ -124,7 +124,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if (self._members.learner_count or not call.head.plain) and self.refused(call):
+        if (self._members.learner_count or call.head.note is not NOTHING) and self.refused(call):
             return
         member = self.member
         if member.applier.quota_is_near and self.lacks_space(call, txn_cost(request)):
@@ -151,7 +151,7 @@ class KV(Service):
         except DecodeError as error:
             malformed(call, error)
             return
-        if (self._members.learner_count or not call.head.plain) and self.refused(call):
+        if (self._members.learner_count or call.head.note is not NOTHING) and self.refused(call):
             return
         waiter: Waiter = _PhysicalCompaction(call, self.member, request) if request.physical else call
         self.member.propose(applier.COMPACTION, message, request, waiter)

@@ -29,7 +29,8 @@ class _Wish(IntEnum):
     """The client's version is no text."""
 
 
-_NOTHING: Final = _Wish.NOTHING
+NOTHING: Final = _Wish.NOTHING
+"""What nearly all ask: the handlers of every day look at the note themselves."""
 _A_LEADER: Final = _Wish.A_LEADER
 _UNREADABLE: Final = _Wish.UNREADABLE
 
@@ -52,13 +53,8 @@ class Service:
             error = errors.NotSupportedForLearner
             call.fail(error.code, error.text)
             return True
-        head = call.head
-        if head.plain:
-            return False
-        wish = head.note
-        if wish is None:
-            wish = _wish(head)
-        if wish is _NOTHING:
+        wish = _wish(call.head)
+        if wish is NOTHING:
             return False
         if wish is _UNREADABLE:
             call.fail(errors.InvalidClientAPIVersion.code, errors.InvalidClientAPIVersion.text)
@@ -73,10 +69,7 @@ class Service:
         NoLeader."""
         if self._members.learner_count and not for_learners and self.member.is_learner:
             raise errors.NotSupportedForLearner
-        head = stream.head
-        if head.plain:
-            return
-        wish = _wish(head)
+        wish = _wish(stream.head)
         if wish is _UNREADABLE:
             raise errors.InvalidClientAPIVersion
         if wish is _A_LEADER:
@@ -142,7 +135,7 @@ def _wish(head: Any) -> _Wish:
         elif head.metadata(b"hasleader") == b"true":
             wish = _A_LEADER
         else:
-            wish = _NOTHING
+            wish = NOTHING
         head.note = wish
     return wish
 

@@ -28,6 +28,9 @@ VARINTS: Final = tuple(
 MORE: Final = tuple(bytes((n | 128,)) for n in range(128))
 """A varint's byte that is not its last."""
 
+PAIRS: Final = tuple([low + high for high in MORE for low in MORE])
+"""The low fourteen bits of a longer varint: two bytes with more to come."""
+
 _UINT64_MASK: Final = (1 << 64) - 1
 
 
@@ -38,7 +41,7 @@ class DecodeError(ValueError):
 _heads: Final[dict[int, bytes]] = {}
 """Upper bits of large numbers seen lately, encoded: a member's ids share them by the million."""
 
-_HEADS_MAX: Final = 256
+_HEADS_MAX: Final = 4096
 
 
 def varint(n: int) -> bytes:
@@ -49,15 +52,15 @@ def varint(n: int) -> bytes:
         n &= _UINT64_MASK
     if n < 262144:
         return MORE[n & 127] + VARINTS[n >> 7]
-    if n < 33554432:
-        return MORE[n & 127] + MORE[n >> 7 & 127] + VARINTS[n >> 14]
-    head = n >> 21
-    encoded = _heads.get(head)
-    if encoded is None:
-        if len(_heads) >= _HEADS_MAX:
-            _heads.clear()
-        encoded = _heads[head] = varint(head)
-    return MORE[n & 127] + MORE[n >> 7 & 127] + MORE[n >> 14 & 127] + encoded
+    head = n >> 14
+    return PAIRS[n & 16383] + (_heads.get(head) or _learn(head))
+
+
+def _learn(head: int) -> bytes:
+    if len(_heads) >= _HEADS_MAX:
+        _heads.clear()
+    encoded = _heads[head] = varint(head)
+    return encoded
 
 
 def long_varint(data: bytes, i: int) -> tuple[int, int]:

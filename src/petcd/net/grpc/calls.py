@@ -83,7 +83,7 @@ _DEAF: Final = _Deaf()
 class Call(Http2Stream):
     """One unary call whose message has arrived whole."""
 
-    __slots__ = ("cancelled", "conn", "deadline", "head", "sid")
+    __slots__ = ("cancelled", "conn", "deadline", "head", "sid", "tick")
 
     remote_closed = True
     receive_left = 0
@@ -95,6 +95,8 @@ class Call(Http2Stream):
         self.head = head
         self.deadline = 0.0
         """Monotonic seconds, 0.0 for none."""
+        self.tick = 0
+        """For the deadlines' own use."""
         self.cancelled = False
         """The client gave up, its deadline passed or its connection is gone: the answer will not be read."""
 
@@ -103,8 +105,9 @@ class Call(Http2Stream):
         conn, sid = self.conn, self.sid
         if conn.streams.pop(sid, None) is None:
             return
-        if self.deadline:
+        if self.tick:
             conn.deadlines.discard(self)
+        self.deadline = 0.0
         self.head.stats.ok += 1
         size = len(message) + 5
         # reply_max: what one frame may hold, and the initial window; 0 while the socket is full.
@@ -133,8 +136,9 @@ class Call(Http2Stream):
         conn, sid = self.conn, self.sid
         if conn.streams.pop(sid, None) is None:
             return
-        if self.deadline:
+        if self.tick:
             conn.deadlines.discard(self)
+        self.deadline = 0.0
         self.head.stats.ok += 1
         conn.put(HEAD_FRAME.pack(RESPONSE_HEAD, sid, RESPONSE_BLOCK))
         conn.queue(sid, MESSAGE_PREFIX.pack(0, sum(map(len, parts))), None, None)
@@ -148,8 +152,9 @@ class Call(Http2Stream):
         conn, sid = self.conn, self.sid
         if conn.streams.pop(sid, None) is None:
             return
-        if self.deadline:
+        if self.tick:
             conn.deadlines.discard(self)
+        self.deadline = 0.0
         self.head.stats.count_end(code)
         conn.put(ending_frame(sid, refusal_block(code, text)))
         conn.credits.pop(sid, None)
@@ -185,8 +190,7 @@ class Call(Http2Stream):
         """Nobody waits for the answer any more, for this reason."""
         self.cancelled = True
         self.head.stats.count_end(code)
-        if self.deadline:
-            self.conn.deadlines.discard(self)
+        self.conn.deadlines.discard(self)
 
     def expire(self) -> None:
         stream = self.conn.streams.get(self.sid)
@@ -256,6 +260,7 @@ class Stream(Http2Stream):
         "receive_left",
         "remote_closed",
         "sid",
+        "tick",
     )
 
     def __init__(
@@ -273,6 +278,7 @@ class Stream(Http2Stream):
         self.receive_left = receive_left
         self.remote_closed = False
         self.deadline = 0.0
+        self.tick = 0
         self.cancelled = False
         self.closed = False
         """Ended by either side; nothing more can be sent."""
@@ -354,9 +360,7 @@ class Stream(Http2Stream):
 
     def _release(self) -> None:
         self.conn.partial -= self.reader.partial_bytes
-        if self.deadline:
-            self.conn.deadlines.discard(self)
-            self.deadline = 0.0
+        self.conn.deadlines.discard(self)
 
     def end(self, code: int, text: str) -> None:
         """End it for a fault of the client's or the handler's own error."""

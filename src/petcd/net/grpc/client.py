@@ -332,9 +332,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def drop(self, call: ClientCall) -> None:
         """A call is over for us: its stream is forgotten, and reset if the server does not know."""
-        if call.deadline:
-            self.deadlines.discard(call)
-            call.deadline = 0.0
+        self.deadlines.discard(call)
         machine, sid = self.machine, call.sid
         if not sid:
             if call in self._waiting:

@@ -47,6 +47,8 @@ class ClientCall(Answered):
     """0 until it may be sent (the server bounds the streams of a connection)."""
     remote_closed = False
     deadline = 0.0
+    tick = 0
+    """For the deadlines' own use."""
     sent = False
     lasting = False
     """It is a stream, and may be there as long as the connection."""
@@ -149,9 +151,9 @@ class UnaryCall(ClientCall):
         machine = conn.machine
         if error is None and self.remote_closed and not (machine.senders or conn.busy):
             # ``drop`` where nobody waits for what it frees.
-            if self.deadline:
+            if self.tick:
                 conn.deadlines.discard(self)
-                self.deadline = 0.0
+            self.deadline = 0.0
             machine.credits.pop(self.sid, None)
             del machine.streams[self.sid]
         else:

@@ -99,7 +99,6 @@ class RequestHead:
         "method",
         "note",
         "path",
-        "plain",
         "refusal",
         "stats",
         "unary",
@@ -115,8 +114,6 @@ class RequestHead:
         self.malformed = False
         self.http = False
         self.encoding: bytes | None = None
-        self.plain = True
-        """No header but those of HTTP/2 and gRPC themselves: no token, no wish of the caller's."""
         self.note: Any = None
         """What whoever serves the method has found out about these fields: heads come again and again."""
         self.stats = _NO_STATS
@@ -159,7 +156,6 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _CONNECTION_FIELDS: Final = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
-_PLAIN: Final = frozenset((b"user-agent", b"grpc-accept-encoding", b"accept-encoding", b"content-length"))
 _UPPER: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NAME_FORBIDDEN: Final = _UPPER | frozenset(range(0x21)) | frozenset(range(0x7F, 0x100)) | frozenset(b":")
 
@@ -199,8 +195,6 @@ def read_head(fields: list[Field], router: Router, list_bytes_max: int, http: bo
             head.encoding = value
         elif name == b"host":
             hosts += 1
-        elif name not in _PLAIN:
-            head.plain = False
     path = pseudo.get(b":path")
     if not path or b":method" not in pseudo or b":scheme" not in pseudo:
         head.malformed = True

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from google_crc32c import extend
 
-from petcd.pb.wire import varint
+from petcd.pb.wire import PAIRS, varint
 
 METADATA: Final = 1
 ENTRY: Final = 2
@@ -50,8 +50,6 @@ class _Shape(NamedTuple):
 
 
 # A crc below 2**28 has fewer than five bytes; those take the slow way (one record in sixteen).
-_LOW: Final = tuple(bytes((0x80 | i & 0x7F, 0x80 | i >> 7)) for i in range(1 << 14))
-"""Fourteen bits as two varint bytes with more to come."""
 
 
 def _shape(record_type: int, data_bytes: int) -> _Shape:
@@ -84,7 +82,7 @@ def frame(record_type: int, crc: int, data: bytes | None) -> bytes:
         data_bytes = len(data)
         shape = _shapes[record_type].get(data_bytes) or _learn(record_type, data_bytes)
         head, middles, padded = shape
-        return b"".join((head, _LOW[crc & 0x3FFF], _LOW[crc >> 14 & 0x3FFF], middles[top], data, padded))
+        return b"".join((head, PAIRS[crc & 0x3FFF], PAIRS[crc >> 14 & 0x3FFF], middles[top], data, padded))
     body = b"\x08" + varint(record_type) + b"\x10" + varint(crc)
     if data is not None:
         body += b"\x1a" + varint(len(data)) + data
@@ -105,7 +103,7 @@ def append_entries(parts: list[bytes], crc: int, entries: Iterable[tuple[int, by
     Returns the chain's new value and the last index (0 when there was no entry).
     Cost: 0.7 µs an entry of 300 bytes, so it is all tables: per length one shape, per crc three look-ups.
     """
-    low, shapes = _LOW, _shapes[ENTRY]
+    low, shapes = PAIRS, _shapes[ENTRY]
     extend_crc = extend
     index = 0
     for index, data in entries:  # noqa: B007 - the last one is the result
