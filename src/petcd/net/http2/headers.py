@@ -168,7 +168,7 @@ class HeaderDecoder(Generic[T]):
 class HeaderEncoder:
     """One connection's encoder of request heads, remembered by key in the same way."""
 
-    __slots__ = ("_encoder", "_remembered", "_table", "recall")
+    __slots__ = ("_encoder", "_remembered", "_table", "latest", "recall")
 
     def __init__(self) -> None:
         self._encoder = Encoder()
@@ -176,6 +176,8 @@ class HeaderEncoder:
         self._remembered: dict[object, bytes] = {}
         self.recall: Callable[[object], bytes | None] = self._remembered.get
         """The block for a key, where it is remembered: ``encode`` without its fields."""
+        self.latest: dict[bytes, tuple[object, object, bytes]] = {}
+        """The caller's own notes on blocks remembered, forgotten when they are."""
 
     def encode(self, key: object, fields: Iterable[Field]) -> bytes:
         """The block for ``fields``; ``key`` stands for them and must determine them."""
@@ -185,7 +187,7 @@ class HeaderEncoder:
         before = _state(self._table)
         block: bytes = self._encoder.encode(fields, huffman=False)
         if _state(self._table) != before:
-            self._remembered.clear()
+            self._forget()
         elif len(self._remembered) < BLOCKS_MAX:
             self._remembered[key] = block
         return block
@@ -195,8 +197,12 @@ class HeaderEncoder:
         size = min(table_bytes_max, 4096)
         # Set to what it is, the library forgets a change that it has not announced yet.
         if size != self._encoder.header_table_size:
-            self._remembered.clear()
+            self._forget()
             self._encoder.header_table_size = size
+
+    def _forget(self) -> None:
+        self._remembered.clear()
+        self.latest.clear()
 
 
 def hpack_integer(value: int, prefix_bits: int, first: int) -> bytes:
