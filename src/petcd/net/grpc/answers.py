@@ -132,10 +132,6 @@ class AnswerParser(Http2Connection):
         one ourselves, and so it is the same few bytes for every call, for us to send and for the server to
         understand. ``fields`` gives the fields of a block that is not remembered.
         """
-        path, metadata = request
-        latest = self.encoder.latest.get(path)
-        if latest is not None and latest[0] == metadata and latest[1] == seconds:
-            return latest[2]
         steps = 0
         if seconds is not None and seconds >= _COARSE_SECONDS:
             steps = ceil(seconds * _STEPS_PER_SECOND)
@@ -151,6 +147,7 @@ class AnswerParser(Http2Connection):
                 told.append((b"grpc-timeout", format_timeout(steps / _STEPS_PER_SECOND)))
             known = self.encoder.encode((request, steps), told)
         elif steps or seconds is None:
+            path, metadata = request
             self.encoder.latest[path] = metadata, seconds, known
         if steps or seconds is None:
             return known

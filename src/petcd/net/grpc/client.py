@@ -121,6 +121,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._failure: str | None = None
         self._lasting = 0
         """Streams under way that are not unary calls."""
+        self.usable = True
+        """New calls can be made: neither closed nor draining."""
         self.closed = False
         """No call can be made and none is under way."""
         self.draining = False
@@ -183,11 +185,6 @@ class ClientConnection(asyncio.BufferedProtocol):
             )
 
     # ---- calls
-
-    @property
-    def usable(self) -> bool:
-        """New calls can be made."""
-        return not self.closed and not self.draining
 
     @property
     def busy(self) -> bool:
@@ -254,7 +251,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         timeout: float | None,
         deadline: float | None,
     ) -> None:
-        if self.closed or self.draining:
+        if not self.usable:
             raise TransportFailure(Code.UNAVAILABLE, self._failure or "the connection is closing", sent=False)
         if timeout is not None and deadline is not None:
             if timeout <= 0.0:
@@ -280,11 +277,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         if sid >= frames.STREAM_ID_MAX - 2:
             self._useless(draining=True)
         call.sent = True
-        block = machine.request_block(
-            (path, metadata if type(metadata) is tuple else tuple(metadata)),
-            timeout,
-            self._fields,
-        )
+        latest = machine.encoder.latest.get(path)
+        if latest is not None and latest[0] is metadata and latest[1] == timeout:
+            block = latest[2]
+        else:
+            block = machine.request_block((path, tuple(metadata)), timeout, self._fields)
         machine.streams[sid] = call
         if message is None:
             self._lasting += 1
@@ -402,6 +399,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         becomes one of /dev/null, and stays with its transport, which would close it a second time otherwise.
         """
         self.closed = True
+        self.usable = False
         transport = self._transport
         stream = transport.get_extra_info("socket") if transport is not None else None
         descriptor = stream.fileno() if stream is not None else -1
@@ -488,7 +486,8 @@ class ClientConnection(asyncio.BufferedProtocol):
     # ---- inside
 
     def _useless(self, *, draining: bool) -> None:
-        told = self.closed or self.draining
+        told = not self.usable
+        self.usable = False
         if draining:
             self.draining = True
         else:
