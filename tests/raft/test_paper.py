@@ -16,11 +16,14 @@ from petcd.raft import (
     MSG_HEARTBEAT_RESP,
     MSG_PRE_VOTE,
     MSG_PRE_VOTE_RESP,
+    MSG_READ_INDEX,
+    MSG_READ_INDEX_RESP,
     MSG_SNAP,
     MSG_TIMEOUT_NOW,
     MSG_VOTE,
     MSG_VOTE_RESP,
     PRE_CANDIDATE,
+    ConfChange,
     ConfChangeV2,
     ConfState,
     Entry,
@@ -640,6 +643,39 @@ def test_thesis_6_4_a_learners_echo_confirms_nothing() -> None:
     heartbeats = pump(node)
     echo(node, heartbeats[2])
     assert heartbeats[2].to == 4
+    assert node.ready().read_states == []
+
+
+def test_thesis_6_4_the_only_voter_needs_no_round() -> None:
+    """Nobody else can be elected, so nobody else can have committed anything; learners need not be asked."""
+    node = make(1, (1,), learners=(4,))
+    lead(node)
+    node.read_index(b"r")
+    ready = node.ready()
+    assert [(state.context, state.index) for state in ready.read_states] == [(b"r", 1)]
+    assert [message for message in ready.messages if message.type == MSG_HEARTBEAT] == []
+    node.step(Message(MSG_READ_INDEX, from_=4, to=1, entries=[Entry(data=b"far")]))
+    (answer,) = [message for message in node.ready().messages if message.type == MSG_READ_INDEX_RESP]
+    assert (answer.to, answer.index, answer.entries[0].data) == (4, 1, b"far")
+
+
+def test_thesis_6_4_the_only_voter_waits_for_an_entry_of_its_term_as_well() -> None:
+    node = make(1, (1,), log=(1, 1), commit=1)
+    node.campaign()
+    while not node.is_leader:
+        node.persisted(node.ready().sequence)
+    node.read_index(b"early")
+    ready = node.ready()
+    assert ready.read_states == []
+    node.persisted(ready.sequence)
+    assert [(state.context, state.index) for state in node.ready().read_states] == [(b"early", 3)]
+
+
+def test_thesis_6_4_two_voters_are_a_quorum_again() -> None:
+    node = make(1, (1,))
+    lead(node)
+    node.apply_conf_change(ConfChange(node_id=2))
+    node.read_index(b"r")
     assert node.ready().read_states == []
 
 

@@ -54,11 +54,12 @@ class _Shape(NamedTuple):
 
 def _shape(record_type: int, data_bytes: int) -> _Shape:
     length = varint(data_bytes)
-    n = 2 + 1 + 5 + 1 + len(length) + data_bytes
+    kind = b"\x08" + varint(record_type) + b"\x10"
+    n = len(kind) + 5 + 1 + len(length) + data_bytes
     padding = -n % 8
     field = n | (0x80 | padding) << 56 if padding else n
     return _Shape(
-        _pack_length(field) + b"\x08" + varint(record_type) + b"\x10",
+        _pack_length(field) + kind,
         tuple(bytes((top, 0x1A)) + length for top in range(16)),
         bytes(padding),
     )
