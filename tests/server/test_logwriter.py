@@ -28,8 +28,11 @@ class HandLane:
     def submit(self, job: Any, done: Any, failed: Any) -> None:
         self.jobs.append((job, done, failed))
 
+    def is_quick(self) -> bool:
+        return self.willing and not self.jobs
+
     def try_now(self, job: Callable[[], object]) -> bool:
-        if not self.willing or self.jobs:
+        if not self.is_quick():
             return False
         job()
         return True
@@ -143,18 +146,30 @@ def test_messages_leave_after_their_batch(willing: bool) -> None:
     assert bench.sent == [vote]
 
 
-def test_only_a_batch_that_is_worth_a_thread_is_sent_before_the_end_of_a_turn() -> None:
-    bench = Bench()
+@pytest.mark.parametrize("willing", [False, True])
+def test_a_batch_is_sent_before_the_end_of_a_turn_unless_it_is_written_at_once_then(willing: bool) -> None:
+    bench = Bench(willing)
     bench.log.add(ready(1, 1, 2))
-    assert bench.log.is_small
+    assert bench.log.is_quick is willing
     bench.log.kick()
-    assert bench.lane.jobs == []
-    bench.log.add(ready(2, 3))
-    assert not bench.log.is_small
-    bench.log.kick()
+    assert len(bench.lane.jobs) == (not willing)
+    assert bench.log.finish() == (1 if willing else 0)
     bench.lane.run()
-    assert bench.persisted == [2]
-    assert not bench.log.is_small, "nothing is waiting"
+    assert bench.persisted == ([] if willing else [1])
+    assert not bench.log.is_quick, "nothing is waiting"
+
+
+@pytest.mark.parametrize(("count", "size"), [(401, 1), (3, 100_000)])
+def test_a_large_batch_is_the_threads(count: int, size: int) -> None:
+    bench = Bench(willing=True)
+    batch = Ready(1)
+    batch.entries = [Entry(1, index, data=bytes(size)) for index in range(1, count + 1)]
+    batch.must_sync = True
+    bench.log.add(batch)
+    bench.log.kick()
+    assert bench.log.finish() == 0
+    bench.lane.run()
+    assert bench.persisted == [1]
 
 
 def test_a_commit_index_alone_waits_for_company() -> None:

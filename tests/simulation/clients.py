@@ -15,6 +15,7 @@ from tests.linearizability.leases import Renewal
 from tests.linearizability.watches import Watch
 
 from petcd.api.kv import KV
+from petcd.api.service import NOTHING
 from petcd.api.watch import Watch as WatchService
 from petcd.errors import EtcdError
 from petcd.pb import etcdserverpb as pb
@@ -28,7 +29,7 @@ PATIENCE_SECONDS = 0.4
 
 
 class _Head:
-    plain = True
+    note = NOTHING
 
 
 class _Ask:

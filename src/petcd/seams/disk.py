@@ -59,9 +59,14 @@ class Lane(Protocol):
         """Run ``job`` aside; then exactly one of ``done`` and ``failed`` is called on the member's thread."""
         ...
 
+    def is_quick(self) -> bool:
+        """Whether the lane is idle, and its jobs so short that handing one over would take as long; now and
+        then also where they were not, to see whether they still are."""
+        ...
+
     def try_now(self, job: Callable[[], object]) -> bool:
-        """Run ``job`` here and now, if the lane is idle and its jobs are so short that handing this one over
-        would take as long. False: it was not run. What it raises, this raises."""
+        """Run ``job`` here and now, if the lane is quick. False: it was not run. What it raises, this
+        raises."""
         ...
 
     def close(self) -> None:

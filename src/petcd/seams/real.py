@@ -31,6 +31,9 @@ _BACKLOG: Final = 1024
 _SHORT_SECONDS: Final = 0.0006
 """Waking another thread and being woken by it takes 20 to 60 µs, several times that where cores are few and
 busy, and a lone writer waits for it with every request."""
+_REFUSALS: Final = 50
+"""After so many, a job is tried on the member's thread again, unless they take more than this:"""
+_HOPELESS_SECONDS: Final = 0.005
 _WEIGHT: Final = 1 / 16
 """Of the newest job in the average: one that took ten times as long sends the next ones to the thread."""
 
@@ -212,6 +215,9 @@ class ThreadLane:
         self._finished = 0
         self._usual_seconds = 0.0
         """What jobs took lately, on average."""
+        self._refused = 0
+        self._trial = False
+        """The next job is run here to see how long it takes."""
         self._jobs: queue.SimpleQueue[tuple[Any, Any, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -225,12 +231,29 @@ class ThreadLane:
         self._submitted += 1
         self._jobs.put((job, done, failed))
 
+    def is_quick(self) -> bool:
+        if self._submitted != self._finished:
+            return False
+        if self._usual_seconds <= _SHORT_SECONDS or self._trial:
+            return True
+        # What the thread measures has its wait for the interpreter in it, which alone is too long while the
+        # member is busy. So see for ourselves again.
+        self._refused += 1
+        if self._refused >= _REFUSALS and self._usual_seconds <= _HOPELESS_SECONDS:
+            self._refused = 0
+            self._trial = True
+        return self._trial
+
     def try_now(self, job: Callable[[], object]) -> bool:
-        if self._submitted != self._finished or self._usual_seconds > _SHORT_SECONDS:
+        if not self.is_quick():
             return False
         began = time.perf_counter()
         job()
-        self._note(time.perf_counter() - began)
+        took = time.perf_counter() - began
+        if self._trial and took <= _SHORT_SECONDS:
+            self._usual_seconds = took
+        self._trial = False
+        self._note(took)
         return True
 
     def _note(self, seconds: float) -> None:

@@ -501,9 +501,10 @@ class Member:
                     ready = node.ready()
                     appending = appending or bool(ready.entries)
                     self._handle(ready)
-                if not appending:
-                    self.flush_edges()  # nobody's disk waits for us: clients first
-                if self.log.is_small:
+                quick = self.log.is_quick
+                if quick or not appending:
+                    self.flush_edges()  # no disk can work meanwhile: clients first
+                if quick:
                     self.peers.flush_to(self._inbox.quickest)
                 self.peers.flush()  # the others work while our disk does
                 durable = self.log.finish()

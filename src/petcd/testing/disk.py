@@ -136,6 +136,9 @@ class SimLane:
             self._busy = True
             self._later(self._disk.drive.faults.lane_seconds(), self._run)
 
+    def is_quick(self) -> bool:
+        return not (self._busy or self._jobs) and self._disk.drive.faults.lane_at_once()
+
     def try_now(self, job: Callable[[], object]) -> bool:
         """Now and then, as ``DiskFaults.lane_at_once`` says; else a job takes its virtual time."""
         if self._busy or self._jobs or not self._disk.drive.faults.lane_at_once():
