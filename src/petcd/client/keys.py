@@ -36,6 +36,8 @@ def prefix_end(prefix: bytes) -> bytes:
 
 def key_range(key: Key, end: Key | None, *, prefix: bool, from_key: bool) -> tuple[bytes, bytes]:
     """Key and range end as the wire wants them. At most one of ``end``, ``prefix`` and ``from_key``."""
+    if end is None and not prefix and not from_key:
+        return to_bytes(key), b""
     if (end is not None) + prefix + from_key > 1:
         raise ValueError("end, prefix and from_key exclude each other")
     first = to_bytes(key)
