@@ -112,9 +112,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._parts_max = _PARTS_EARLY
         self._buffer = memoryview(bytearray(_READ_BYTES))
+        self._new_future: Callable[[], asyncio.Future[bytes]] = self._loop.create_future
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._waiting: deque[ClientCall] = deque()
+        self.waiting: deque[ClientCall] = deque()
+        """Calls that may not be sent yet: the server bounds the streams of a connection."""
         self.deadlines = Deadlines()
         self.deadlines.on_first = self._arm_deadlines
         self._deadline_timer: asyncio.TimerHandle | None = None
@@ -190,14 +192,9 @@ class ClientConnection(asyncio.BufferedProtocol):
     # ---- calls
 
     @property
-    def busy(self) -> bool:
-        """The end of a call means more than that: others wait for it, or the connection does."""
-        return self.draining or bool(self._waiting)
-
-    @property
     def active_count(self) -> int:
         """Calls under way or waiting to start."""
-        return len(self.machine.streams) + len(self._waiting)
+        return len(self.machine.streams) + len(self.waiting)
 
     async def unary(
         self,
@@ -230,7 +227,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         The server is told ``timeout``; ``deadline`` is the loop's time at which we give up. Raises
         TransportFailure.
         """
-        call = UnaryCall(self, self._loop.create_future())
+        call = UnaryCall(self, self._new_future())
         self._begin(call, path, message, metadata, timeout, deadline)
         return call
 
@@ -262,11 +259,11 @@ class ClientConnection(asyncio.BufferedProtocol):
             call.deadline = deadline
             self.deadlines.add(call)
         machine = self.machine
-        if len(machine.streams) >= machine.peer_streams_max or self._waiting:
+        if len(machine.streams) >= machine.peer_streams_max or self.waiting:
             call.start = lambda: self._send_head(
                 call, path, message, metadata, None if deadline is None else deadline - self._loop.time()
             )
-            self._waiting.append(call)
+            self.waiting.append(call)
             return
         self._send_head(call, path, message, metadata, timeout)
 
@@ -338,8 +335,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.deadlines.discard(call)
         machine, sid = self.machine, call.sid
         if not sid:
-            if call in self._waiting:
-                self._waiting.remove(call)
+            if call in self.waiting:
+                self.waiting.remove(call)
             return
         unfinished = sid in machine.senders
         if machine.forget(sid) is None or machine.failed:
@@ -357,13 +354,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         if call.lasting:
             self._lasting -= 1
         self.start_waiting()
-        if self.draining and not self.machine.streams and not self._waiting:
+        if self.draining and not self.machine.streams and not self.waiting:
             self.close()
 
     def start_waiting(self) -> None:
         machine = self.machine
-        while self._waiting and (self.draining or len(machine.streams) < machine.peer_streams_max):
-            call = self._waiting.popleft()
+        while self.waiting and (self.draining or len(machine.streams) < machine.peer_streams_max):
+            call = self.waiting.popleft()
             start, call.start = call.start, None
             if self.draining:
                 text = self._failure or "the connection is closing"
@@ -426,7 +423,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if text:
             reason += f', debug data: "{text[:256].decode("utf-8", "replace")}"'
         self._failure = self._failure or reason
-        waiting, self._waiting = list(self._waiting), deque()
+        waiting, self.waiting = list(self.waiting), deque()
         self._useless(draining=True)
         for call in waiting:
             call.finish(TransportFailure(Code.UNAVAILABLE, reason, sent=False))
@@ -513,9 +510,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._failure = reason
         self._useless(draining=False)
         machine = self.machine
-        calls = [*machine.streams.values(), *self._waiting]
+        calls = [*machine.streams.values(), *self.waiting]
         machine.streams.clear()
-        self._waiting.clear()
+        self.waiting.clear()
         machine.lost()
         text = f"connection error: desc = {reason!r}" if reason else "connection error"
         for call in calls:

@@ -149,12 +149,13 @@ class UnaryCall(ClientCall):
     def finish(self, error: EtcdError | None) -> None:
         conn = self.conn
         machine = conn.machine
-        if error is None and self.remote_closed and not (machine.senders or conn.busy):
-            # ``drop`` where nobody waits for what it frees.
+        if error is None and self.remote_closed and not (machine.senders or conn.waiting or conn.draining):
+            # ``drop`` where nobody waits for what it frees, nor the connection for its last call.
             if self.tick:
                 conn.deadlines.discard(self)
             self.deadline = 0.0
-            machine.credits.pop(self.sid, None)
+            if machine.credits:
+                machine.credits.pop(self.sid, None)
             del machine.streams[self.sid]
         else:
             self.drop()
