@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
 
 import pytest
-from tests.net.test_client_turns import PATH, connected
+from tests.net.test_client_turns import BODY, MESSAGE, PATH, connected, whole
 
 from petcd.errors import EtcdError
 from petcd.net.grpc.client import ClientConnection
 from petcd.net.grpc.status import RESPONSE_BLOCK, TRAILERS_OK, status_block
 from petcd.net.http2 import frames as f
-
-BODY: Final = b"an answer"
-MESSAGE: Final = b"\0\0\0\0\x09" + BODY
-
-
-def whole(sid: int, message: bytes = MESSAGE, trailers: bytes = TRAILERS_OK, flags: int = 0) -> bytes:
-    return (
-        f.frame(f.HEADERS, f.END_HEADERS, sid, RESPONSE_BLOCK)
-        + f.frame(f.DATA, flags, sid, message)
-        + f.frame(f.HEADERS, f.END_HEADERS | f.END_STREAM, sid, trailers)
-    )
 
 
 def ask(count: int, feed: Callable[[ClientConnection], None]) -> list[object]:
@@ -87,6 +76,55 @@ def test_interleaved() -> None:
 def test_unusual(data: bytes, outcome: object) -> None:
     (got,) = ask(1, lambda connection: connection.data_received(data))
     assert got == outcome
+
+
+def headed(sid: int) -> bytes:
+    return f.frame(f.HEADERS, f.END_HEADERS, sid, RESPONSE_BLOCK)
+
+
+def ended(sid: int) -> bytes:
+    return f.frame(f.HEADERS, f.END_HEADERS | f.END_STREAM, sid, TRAILERS_OK)
+
+
+def test_frames_belong_to_their_own_stream() -> None:
+    data = f.frame(f.DATA, 0, 5, MESSAGE)
+    parts = headed(5) + headed(3) + data + ended(5) + f.frame(f.DATA, 0, 3, MESSAGE) + ended(3)
+    assert ask(2, lambda connection: connection.data_received(parts)) == [BODY, BODY]
+    parts = headed(3) + f.frame(f.DATA, 0, 3, MESSAGE) + headed(5) + data + ended(5)
+    assert ask(2, lambda connection: connection.data_received(parts)) == [None, BODY]
+    parts = headed(5) + headed(3) + f.frame(f.DATA, 0, 3, MESSAGE) + ended(5)
+    assert ask(2, lambda connection: connection.data_received(parts)) == [None, "the server sent no answer"]
+
+
+def test_a_status_that_came_before_is_told_again() -> None:
+    refused = status_block(5, "not there")
+
+    def feed(connection: ClientConnection) -> None:
+        for sid in (3, 5, 7):
+            connection.data_received(whole(sid, trailers=refused))
+
+    assert ask(3, feed) == ["not there"] * 3
+
+
+def test_another_message_in_a_frame_of_its_own() -> None:
+    data = f.frame(f.DATA, 0, 3, MESSAGE)
+    (got,) = ask(1, lambda connection: connection.data_received(headed(3) + data + data + ended(3)))
+    assert got == "the server sent more than one answer"
+
+
+def test_a_frame_that_is_too_long() -> None:
+    message = b"\0" + (16385 - 5).to_bytes(4, "big") + bytes(16385 - 5)
+    (got,) = ask(1, lambda connection: connection.data_received(whole(3, message)))
+    assert "FRAME_SIZE_ERROR" in str(got)
+
+
+def test_a_message_that_is_too_long() -> None:
+    def feed(connection: ClientConnection) -> None:
+        connection.machine.limits = replace(connection.machine.limits, message_bytes_max=8)
+        connection.data_received(whole(3))
+
+    (got,) = ask(1, feed)
+    assert "larger than max" in str(got)
 
 
 def test_more_than_the_window_is_the_servers_fault() -> None:

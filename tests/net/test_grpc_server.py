@@ -353,6 +353,35 @@ class TestDeadlines:
         assert server.headers(out)[b":status"] == b"400"
         assert server.echoed == 0
 
+    def test_a_malformed_one_is_that_call_s_alone(self) -> None:
+        """Heads are shared by all that send the same fields."""
+        server = Server()
+        server.exchange(call(1, b"x", ECHO, (b"grpc-timeout", b"soon")))
+        server.exchange(call(3, b"x", ECHO, (b"grpc-timeout", b"5S")))
+        server.exchange(call(5, b"x", ECHO))
+        assert server.echoed == 2
+
+    def test_a_malformed_one_is_not_the_first_thing_that_is_wrong(self) -> None:
+        server = Server()
+        out = server.exchange(call(1, b"x", b"/no/pe", (b"grpc-timeout", b"soon")))
+        assert status(server, out)[0] == 12
+
+    def test_nothing_is_left_of_calls_however_they_end(self) -> None:
+        for look in (False, True):
+            server = Server()
+            for sid, path in ((1, ECHO), (3, FAIL), (5, BIG), (7, HOLD), (9, HOLD), (11, HOLD)):
+                body = b"300" if path == BIG else b"x"
+                server.feed(call(sid, body, path, (b"grpc-timeout", b"5S")))
+                if look:
+                    server.service.deadlines.expire(server.time.seconds)
+            assert len(server.service.deadlines) == 3
+            server.feed(f.rst_stream(7, f.CANCEL))
+            assert len(server.service.deadlines) == 2
+            server.held[1][0].reply_parts([b"in ", b"pieces"])
+            assert len(server.service.deadlines) == 1
+            server.conn.lost()
+            assert len(server.service.deadlines) == 0
+
 
 class TestStreams:
     def test_chat(self) -> None:

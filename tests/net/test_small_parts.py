@@ -72,6 +72,48 @@ class TestDeadlines:
         del early, late
         assert [item() for item in kept] == [None, None]
 
+    def test_an_item_that_ends_others_as_it_expires(self) -> None:
+        deadlines = Deadlines()
+        same, later, after = Item(1.0), Item(1.05), Item(1.1)
+
+        class Ends(Item):
+            def expire(self) -> None:
+                super().expire()
+                deadlines.discard(same)
+                deadlines.discard(later)
+                deadlines.add(after)
+
+        first = Ends(1.0)
+        for item in (first, same, later, last := Item(1.2)):
+            deadlines.add(item)
+        deadlines.expire(0.5)
+        deadlines.expire(2.0)
+        assert [item.expired for item in (first, same, later, last)] == [1, 0, 0, 1]
+        assert deadlines.pending, "what came meanwhile"
+        deadlines.expire(2.0)
+        assert after.expired == 1 and not deadlines.pending
+
+    def test_ended_twice(self) -> None:
+        deadlines = Deadlines()
+        item = Item(9.0)
+        deadlines.add(item)
+        deadlines.expire(1.0)
+        deadlines.discard(item)
+        deadlines.discard(item)
+        assert not deadlines.pending
+
+    def test_forgotten(self) -> None:
+        deadlines = Deadlines()
+        filed, young = Item(9.0), Item(9.0)
+        deadlines.add(filed)
+        deadlines.expire(1.0)
+        deadlines.add(young)
+        deadlines.clear()
+        assert not deadlines.pending
+        deadlines.discard(filed)
+        deadlines.expire(10.0)
+        assert filed.expired == young.expired == 0
+
     def test_an_item_already_late_is_found(self) -> None:
         deadlines = Deadlines()
         deadlines.expire(100.0)

@@ -433,6 +433,12 @@ class TestChanges:
         node.apply_conf_change(ConfChange(type=REMOVE_NODE, node_id=2))
         assert [state.context for state in node.ready().read_states] == [b"r"]
 
+    def test_a_read_of_the_last_moment_before_the_other_voter_is_gone(self) -> None:
+        node = self.leader(1, 2)
+        node.read_index(b"r")
+        node.apply_conf_change(ConfChange(type=REMOVE_NODE, node_id=2))
+        assert [state.context for state in node.ready().read_states] == [b"r"]
+
     def test_a_transfer_to_who_is_removed_is_given_up(self) -> None:
         node = self.leader()
         node.transfer_leader(3)

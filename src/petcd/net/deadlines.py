@@ -19,7 +19,7 @@ class Expiring(Protocol):
     deadline: float
     """In seconds of the monotonic clock; 0.0 for none, or when it has ended."""
     tick: int
-    """The bucket that holds it, 0 for none. Not to be touched outside of this module."""
+    """The bucket that holds it; 0 at first and for none. Written in this module only."""
 
     def expire(self) -> None: ...
 
@@ -62,6 +62,14 @@ class Deadlines:
             if not bucket:
                 del self._buckets[tick]
 
+    def clear(self) -> None:
+        """Forget everything; nothing here will expire."""
+        for bucket in self._buckets.values():
+            for item in bucket:
+                item.tick = 0
+        self._buckets.clear()
+        self._young.clear()
+
     def expire(self, now: float) -> None:
         """Call ``expire`` of everything whose deadline has passed; at most one tick late."""
         buckets = self._buckets
@@ -77,7 +85,7 @@ class Deadlines:
                     bucket[item] = None
         reached = int(now / TICK_SECONDS)
         for tick in sorted([tick for tick in buckets if tick <= reached]):
-            late = buckets.pop(tick)
+            late = buckets.pop(tick, ())  # an item may have ended the last one of a later tick
             for item in late:
                 item.tick = 0
             for item in late:

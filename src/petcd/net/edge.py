@@ -366,10 +366,12 @@ class Edge:
 
     def _expire(self) -> None:
         deadlines = self.service.deadlines
-        deadlines.expire(self.now())
-        self._expiring = deadlines.pending
-        if self._expiring:
-            self._clock.call_later(TICK_SECONDS, self._expire)
+        try:
+            deadlines.expire(self.now())
+        finally:
+            self._expiring = deadlines.pending
+            if self._expiring:
+                self._clock.call_later(TICK_SECONDS, self._expire)
 
     def _sweep(self) -> None:
         if not self._connections:

@@ -39,7 +39,8 @@ class DecodeError(ValueError):
 
 
 _heads: Final[dict[int, bytes]] = {}
-"""Upper bits of large numbers seen lately, encoded: a member's ids share them by the million."""
+"""All but the low fourteen bits of large numbers seen lately, encoded: 16,384 ids or revisions in a row share
+them."""
 
 _HEADS_MAX: Final = 4096
 
@@ -57,9 +58,10 @@ def varint(n: int) -> bytes:
 
 
 def _learn(head: int) -> bytes:
+    encoded = varint(head)
     if len(_heads) >= _HEADS_MAX:
         _heads.clear()
-    encoded = _heads[head] = varint(head)
+    _heads[head] = encoded
     return encoded
 
 

@@ -3,7 +3,8 @@
 A read remembers the commit index of its arrival. It may be answered once a quorum confirmed, in a round of
 heartbeats that *began after* the arrival, that the leader still leads. Rounds are numbered by a counter that
 never repeats within a term, and an answer confirms every round up to its own, so one echo serves all older
-reads and an echo of an earlier round can never serve a later one (etcd issues 20418, 21375).
+reads and an echo of an earlier round can never serve a later one (etcd issues 20418, 21375). A leader that is
+the only voter needs no round: nobody else can lead.
 
 The round travels as the heartbeats' context: eight bytes, little-endian, as in release 3.7; followers only
 echo.

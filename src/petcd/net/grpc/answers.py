@@ -24,6 +24,8 @@ _peek: Final[Callable[[bytes, int], tuple[int, int, int, int, int]]] = Struct(">
 """A DATA frame's head and its message's head."""
 _SENSITIVE: Final = frozenset((b"token", b"authorization"))
 _LAST_HEAD: Final = END_HEADERS | END_STREAM
+ENDLESS_SECONDS: Final = 1e9
+"""A longer time limit, infinity among them, is none."""
 _COARSE_SECONDS: Final = 0.5
 _STEPS_PER_SECOND: Final = 20
 _LIMITS_MAX: Final = 32
@@ -130,9 +132,12 @@ class AnswerParser(Http2Connection):
 
         A time limit is told rounded up to a twentieth of a second, where it is not short: we keep the exact
         one ourselves, and so it is the same few bytes for every call, for us to send and for the server to
-        understand. ``fields`` gives the fields of a block that is not remembered.
+        understand. ``fields`` gives the fields of a block that is not remembered; one that is, is noted in
+        ``encoder.latest``, where a caller may look first.
         """
         steps = 0
+        if seconds is not None and not seconds < ENDLESS_SECONDS:
+            seconds = None
         if seconds is not None and seconds >= _COARSE_SECONDS:
             steps = ceil(seconds * _STEPS_PER_SECOND)
         known = self.encoder.recall((request, steps))

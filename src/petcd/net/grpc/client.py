@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from petcd.errors import Code
 from petcd.net.deadlines import TICK_SECONDS, Deadlines
-from petcd.net.grpc.answers import AnswerParser, Request, request_fields
+from petcd.net.grpc.answers import ENDLESS_SECONDS, AnswerParser, Request, request_fields
 from petcd.net.grpc.client_calls import ClientCall, ClientStream, TransportFailure, UnaryCall
 from petcd.net.grpc.status import MESSAGE_FRAME, MESSAGE_PREFIX
 from petcd.net.http2 import frames
@@ -52,6 +52,8 @@ CLIENT_LIMITS: Final = Limits(
 
 _KEEPALIVE_ROUND: Final = 4
 _READ_BYTES: Final = 1 << 16
+_RECORD_BYTES: Final = 1 << 15
+"""More than TLS can have decrypted of a record that has not come whole."""
 _PARTS_EARLY: Final = 64
 _PARTS_MAX: Final = 1024
 """Of what is to be sent, four to a call: so many leave before the turn's end, and twice as many each time
@@ -254,10 +256,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         if not self.usable:
             raise TransportFailure(Code.UNAVAILABLE, self._failure or "the connection is closing", sent=False)
         if timeout is not None and deadline is not None:
-            if timeout <= 0.0:
+            if not timeout > 0.0:
                 raise TransportFailure(Code.DEADLINE_EXCEEDED, "context deadline exceeded", sent=False)
-            call.deadline = deadline
-            self.deadlines.add(call)
+            if timeout < ENDLESS_SECONDS:
+                call.deadline = deadline
+                self.deadlines.add(call)
         machine = self.machine
         if len(machine.streams) >= machine.peer_streams_max or self.waiting:
             call.start = lambda: self._send_head(
@@ -403,6 +406,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """
         self.closed = True
         self.usable = False
+        self.deadlines.clear()
         transport = self._transport
         stream = transport.get_extra_info("socket") if transport is not None else None
         descriptor = stream.fileno() if stream is not None else -1
@@ -465,6 +469,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             )
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        # TLS fills it once and comes back later for the rest, which is lost when the end was read meanwhile.
+        if sizehint + _RECORD_BYTES > len(self._buffer):
+            self._buffer = memoryview(bytearray(sizehint + _RECORD_BYTES))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -520,6 +527,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if not self._ready.done():
             self._ready.set_exception(TransportFailure(Code.UNAVAILABLE, text, sent=False))
             self._ready.exception()  # whoever waits gets it; nobody may be waiting
+        self.deadlines.clear()
         for timer in (self._deadline_timer, self._keepalive_timer):
             if timer is not None:
                 timer.cancel()
@@ -530,9 +538,11 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _expire(self) -> None:
         self._deadline_timer = None
-        self.deadlines.expire(self._loop.time())
-        if self.deadlines.pending and self._deadline_timer is None and not self.closed:
-            self._deadline_timer = self._loop.call_later(TICK_SECONDS, self._expire)
+        try:
+            self.deadlines.expire(self._loop.time())
+        finally:
+            if self.deadlines.pending and self._deadline_timer is None and not self.closed:
+                self._deadline_timer = self._loop.call_later(TICK_SECONDS, self._expire)
 
     def _look_after(self) -> None:
         """Ping a server that was silent while calls are under way; one that stays silent is lost."""

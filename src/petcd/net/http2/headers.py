@@ -177,8 +177,8 @@ class HeaderEncoder:
         self.recall: Callable[[object], bytes | None] = self._remembered.get
         """The block for a key, where it is remembered: ``encode`` without its fields."""
         self.latest: dict[bytes, tuple[object, object, bytes]] = {}
-        """By path the last metadata and time limit whose block is remembered, and the block: the caller's own
-        notes, forgotten when the blocks are."""
+        """The caller's own notes, forgotten when the blocks are: by path the last metadata and time limit
+        whose block is remembered, and the block."""
 
     def encode(self, key: object, fields: Iterable[Field]) -> bytes:
         """The block for ``fields``; ``key`` stands for them and must determine them."""

@@ -49,9 +49,6 @@ class _Shape(NamedTuple):
     padding: bytes
 
 
-# A crc below 2**28 has fewer than five bytes; those take the slow way (one record in sixteen).
-
-
 def _shape(record_type: int, data_bytes: int) -> _Shape:
     length = varint(data_bytes)
     kind = b"\x08" + varint(record_type) + b"\x10"
@@ -79,11 +76,19 @@ def _learn(record_type: int, data_bytes: int) -> _Shape:
 def frame(record_type: int, crc: int, data: bytes | None) -> bytes:
     """One frame, any record; ``data`` None leaves field 3 out, as crc records do."""
     top = crc >> 28
-    if top and data is not None:
+    if top and data is not None:  # one crc in sixteen has fewer than five bytes: the slow way
         data_bytes = len(data)
         shape = _shapes[record_type].get(data_bytes) or _learn(record_type, data_bytes)
-        head, middles, padded = shape
-        return b"".join((head, PAIRS[crc & 0x3FFF], PAIRS[crc >> 14 & 0x3FFF], middles[top], data, padded))
+        return b"".join(
+            (
+                shape.head,
+                PAIRS[crc & 0x3FFF],
+                PAIRS[crc >> 14 & 0x3FFF],
+                shape.middles[top],
+                data,
+                shape.padding,
+            )
+        )
     body = b"\x08" + varint(record_type) + b"\x10" + varint(crc)
     if data is not None:
         body += b"\x1a" + varint(len(data)) + data
