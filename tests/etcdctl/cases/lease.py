@@ -9,7 +9,6 @@ from tests.etcdctl.reasons import FIELDS_HEX, HELP, PANIC, USAGE
 
 CASES = [
     c("lease", "grant", "60"),
-    c("lease", "grant", "0"),
     c("lease", "grant"),
     c("lease", "grant", "abc"),
     c("lease", "grant", "1", "2"),
@@ -64,7 +63,6 @@ CASES = [
     c("lease", "revoke", "LEASE"),
     c("lease", "timetolive", "LEASE", "--keys"),
     c("lease", "grant", "-1", differs=USAGE),
-    c("lease", "grant", "--", "-1"),
     c("lease", "grant", "1.5"),
     c("lease", "grant", ""),
     c("lease", "grant", "-w", "bogus", "60"),
@@ -89,6 +87,9 @@ CASES = [
     c("lease", "timetolive", "LEASE", "-w", "fields", "--hex", differs=FIELDS_HEX),
     c("lease", "keep-alive", "LEASE", "--once", "-w", "protobuf"),
     c("lease", "revoke", "LEASE", "-w", "fields"),
+    # After the lists: these end after two seconds.
+    c("lease", "grant", "0"),
+    c("lease", "grant", "--", "-1"),
     c("lease", "grant", "3"),
     c("lease", "keep-alive", "LEASE", steps=(Until(b"keepalived", 2), other("lease", "revoke", "LEASE"))),
     c("lease", "grant", "3"),
